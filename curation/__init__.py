@@ -1,0 +1,1 @@
+"""From videos to shots, clips, scores, a manifest and a selection."""

@@ -1,0 +1,172 @@
+"""The configuration of curation and selection: one model a flow, seen as UI form, YAML file and command line."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Strict(BaseModel):
+    """An unknown field is an error, not a typo that is silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Profile(StrEnum):
+    """Which set of models measures the clips."""
+
+    embedded = "embedded"
+    svd = "svd"
+
+
+class CutSettings(Strict):
+    """The cut cascade: three detectors at three frame rates with three thresholds."""
+
+    width_px: int = Field(256, ge=32, le=1024)
+    """Width at which the detectors see the frames."""
+    hard_threshold: float = Field(3.0, gt=0)
+    """Adaptive detector on every frame: how many times the local average a frame's change must be."""
+    hard_min_content: float = Field(12.0, gt=0)
+    """Adaptive detector: the least HSV change (0-255) that can be a cut."""
+    medium_fps: float = Field(6.0, gt=0)
+    """Frame rate of the content detector, which sees quick transitions."""
+    medium_threshold: float = Field(27.0, gt=0)
+    """Content detector: HSV change between two of its frames."""
+    slow_fps: float = Field(2.0, gt=0)
+    """Frame rate of the histogram detector, which sees fades and dissolves."""
+    slow_threshold: float = Field(0.35, gt=0, lt=1)
+    """Histogram detector: how far the luma histogram may decorrelate between two of its frames."""
+
+
+class ClipSettings(Strict):
+    """How shots become clips."""
+
+    min_length_s: float = Field(1.0, gt=0)
+    """Shots and remainders shorter than this give no clip; they stay in the shot table with that reason."""
+    max_length_s: float = Field(10.0, gt=0)
+    """Longer shots are split."""
+    max_snap_s: float = Field(1.0, ge=0)
+    """A clip starts on the first keyframe of its shot when that costs at most this much; else on the cut itself."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ClipSettings":
+        if self.max_length_s < self.min_length_s:
+            raise ValueError(f"max_length_s ({self.max_length_s}) is below min_length_s ({self.min_length_s})")
+        return self
+
+
+class MotionSettings(Strict):
+    """Dense optical flow, as Stable Video Diffusion measures it."""
+
+    fps: float = Field(2.0, gt=0, le=30)
+    """Rate at which frames are compared."""
+    size_px: int = Field(144, ge=32, le=720)
+    """Short side at which Farneback's flow is computed; part of the score's definition."""
+
+
+class TextSettings(Strict):
+    """Text area with CRAFT."""
+
+    enabled: bool = True
+    """Switch the text score off: it is the dearest one on a CPU."""
+    canvas_px: int = Field(640, ge=128, le=2560)
+    """Long side at which CRAFT looks at a frame."""
+    recognise: bool = True
+    """Also read the text that was found."""
+
+
+class WeightSettings(Strict):
+    """Names of the models of the `svd` profile: a hub name, a local folder or file."""
+
+    clip: str = "hf-hub:laion/CLIP-ViT-L-14-laion2B-s32B-b82K"
+    """CLIP image and text towers, loaded by open_clip."""
+    aesthetic_head: str = "sac+logos+ava1-l14-linearMSE.pth"
+    """LAION's linear aesthetic head: a local file."""
+    coca: str = "hf-hub:laion/mscoco_finetuned_CoCa-ViT-L-14-laion2B-s13B-b90k"
+    """Image captioner, loaded by open_clip."""
+    video_captioner: str = "kpyu/video-blip-opt-2.7b-ego4d"
+    """Video captioner, loaded by transformers."""
+    caption_llm: str = "Qwen/Qwen2.5-1.5B-Instruct"
+    """Instruction model that fuses both captions, loaded by transformers."""
+    folder: str = ""
+    """Folder that holds weights under their names; looked at before the hub's cache."""
+
+
+class CurateConfig(Strict):
+    """Turn videos into a manifest of scored clips."""
+
+    videos: str
+    """A folder (searched recursively), one video file, or a text file (.txt) that lists one path a line."""
+    out: str = "runs/curation"
+    """Folder for the manifest. Running again on it does only what is missing."""
+    profile: Profile = Profile.embedded
+    """embedded needs no model hub and no GPU; svd is the published recipe."""
+    cuts: CutSettings = CutSettings()
+    clips: ClipSettings = ClipSettings()
+    motion: MotionSettings = MotionSettings()
+    text: TextSettings = TextSettings()
+    weights: WeightSettings = WeightSettings()
+    thumbnail_px: int = Field(640, ge=64, le=2048)
+    """Long side of the frames that the scorers see."""
+    preview_px: int = Field(192, ge=0, le=1024)
+    """Long side of the small picture kept with each clip for contact sheets; 0 keeps none."""
+    videos_per_shard: int = Field(8, ge=1)
+    """Videos in a shard, the unit of work, retry and output."""
+    cpus: int | None = Field(None, ge=1)
+    """Cores to use; all of them if not given."""
+
+
+class Rule(Strict):
+    """A clip stays when its score lies within the bounds. Percentiles are taken over all measured clips."""
+
+    score: str
+    """Column of the manifest."""
+    min: float | None = None
+    """Lowest value that stays."""
+    max: float | None = None
+    """Highest value that stays."""
+    min_percentile: float | None = Field(None, ge=0, le=100)
+    """Clips below this percentile fall: 25 drops the lowest quarter."""
+    max_percentile: float | None = Field(None, ge=0, le=100)
+    """Clips above this percentile fall: 75 drops the highest quarter."""
+    missing: Literal["reject", "keep"] = "reject"
+    """What happens to a clip whose score is null because it could not be measured."""
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> "Rule":
+        if self.min is None and self.max is None and self.min_percentile is None and self.max_percentile is None:
+            raise ValueError("a rule needs min, max, min_percentile or max_percentile")
+        return self
+
+
+class Policy(Strict):
+    """Thresholds over scores. Applying one to a manifest gives a selection."""
+
+    name: str = Field("default", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """Short name, used in file names."""
+    rules: list[Rule] = []
+    """All of them must hold."""
+    drop_duplicates: bool = True
+    """Of clips that look the same (re-encoded, scaled), keep one."""
+    duplicate_bits: int = Field(6, ge=0, le=16)
+    """How many of a frame hash's 64 bits may differ, on average, between duplicates."""
+
+
+class SelectConfig(Strict):
+    """Apply a policy to a manifest."""
+
+    manifest: str
+    """Folder of a manifest, or the curation folder that holds one."""
+    out: str = "runs/selection"
+    """Folder for the selection; replaced as a whole."""
+    policy: str | Policy = ""
+    """A policy YAML file, or the policy itself; empty takes the default of the manifest's profile."""
+    dry_run: bool = False
+    """Show what would stay and fall, and write nothing."""
+
+    @field_validator("manifest")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("name the manifest's folder")
+        return value

@@ -1,0 +1,13 @@
+"""What a user can mend, said in one line."""
+
+
+class CurationError(Exception):
+    """Bad input or an unusable machine. The message names the file or field and the remedy; no traceback is owed."""
+
+
+class UnreadableVideo(CurationError):
+    """A file that is no readable video. `step` says where reading stopped: open, probe or decode."""
+
+    def __init__(self, message: str, step: str = "open") -> None:
+        super().__init__(message)
+        self.step = step

@@ -1,0 +1,1 @@
+"""The scorers: plain objects that measure clips. Measuring never drops a clip."""

@@ -1,0 +1,168 @@
+"""What a scorer is, and what it may look at.
+
+A scorer is a plain object. It declares its columns with their definitions and its resources; the engine owns
+ids, batching, retries and where the numbers go. To score one clip at a prompt:
+
+    >>> from curation.engine import open_clips
+    >>> from curation.scores.motion import Motion
+    >>> Motion().score_one(open_clips("film.mp4")[0])
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFrames:
+    """What the one decode leaves of a clip: all that a scorer may look at.
+
+    `frames` are the first, middle and last sampled frames, RGB uint8 (h, w, 3), upright, square pixels, long side
+    at most the configured thumbnail size; a very short clip repeats one. `flow` holds one flow map per pair of
+    neighbouring 2 fps samples that both lie inside the clip: float16 (pairs, h, w, 2), reduced to 16 px on the short
+    side *after* the flow was computed, x right and y down, in pixels of `flow_size` (width, height) per sampling
+    interval. `hashes` are 64-bit difference hashes of those samples, uint64 (samples,). Times are seconds on the
+    video's own clock (presentation time stamps, first frame at 0).
+    """
+
+    clip_id: str
+    video_id: str
+    uri: str
+    start: float
+    end: float
+    fps: float
+    width: int
+    height: int
+    frames: tuple[np.ndarray, ...]
+    frame_times: tuple[float, ...]
+    flow: np.ndarray
+    flow_size: tuple[int, int]
+    hashes: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the manifest: its Arrow type and, in words, what it says and in which unit."""
+
+    name: str
+    type: pa.DataType
+    description: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one copy of a scorer occupies. `cpus` are cores it keeps busy, `gpus` a share of a card, memory in GB."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory_gb: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A clip that a scorer could not measure: its columns stay null and this goes to the error table."""
+
+    step: str
+    error: str
+    message: str
+
+
+@dataclass(slots=True)
+class Scored:
+    """Columns measured on one clip, and what failed."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+
+class Scorer(ABC):
+    """Measures clips. Subclasses are cheap to build and pickle; `load` brings the weights, once per process."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    requires: ClassVar[tuple[str, ...]] = ()  # columns of earlier scorers that `score` reads from `known`
+    resources: Resources = Resources()
+    batch_size: int = 8
+
+    @property
+    @abstractmethod
+    def columns(self) -> Sequence[Column]:
+        """The columns this scorer fills."""
+
+    @property
+    def settings(self) -> Mapping[str, str | int | float | bool]:
+        """All that a number depends on besides the pixels (method, size, model, ...): the column metadata."""
+        return {}
+
+    @property
+    def definition(self) -> dict[str, str | int | float | bool]:
+        """Name, version and settings; two scores compare only if their definitions are equal."""
+        return {"scorer": self.name, "version": self.version, **self.settings}
+
+    def load(self) -> None:  # noqa: B027 - most scorers have nothing to load
+        """Bring weights into memory. Called once in the process that scores, before the first batch."""
+
+    @abstractmethod
+    def score(self, clips: Sequence[ClipFrames], known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Measure a batch. `known[i]` holds the columns already measured on `clips[i]`. One dict a clip, in order.
+
+        Raises whatever went wrong: the caller narrows it down to the clip and records it.
+        """
+
+    def score_one(self, clip: ClipFrames, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Load if need be and measure one clip: for prompts and notebooks."""
+        self.load()
+        return self.score([clip], [known or {}])[0]
+
+
+def run_scorer(scorer: Scorer, clips: Sequence[ClipFrames], scored: Sequence[Scored]) -> None:
+    """Fill `scored` in place. A batch that fails is retried clip by clip, so one bad clip costs no neighbour.
+
+    A clip that lacks a column the scorer requires (because that one failed) is not guessed at: it fails too.
+    """
+    ready = []
+    for i, state in enumerate(scored):
+        missing = [c for c in scorer.requires if state.values.get(c) is None]
+        if missing:
+            state.failures.append(Failure(scorer.name, "MissingInput", f"needs {', '.join(missing)}, which failed"))
+        else:
+            ready.append(i)
+    for at in range(0, len(ready), scorer.batch_size):
+        batch = ready[at : at + scorer.batch_size]
+        try:
+            _score_into(scorer, batch, clips, scored)
+        except Exception:
+            for i in batch:
+                try:
+                    _score_into(scorer, [i], clips, scored)
+                except Exception as error:
+                    scored[i].failures.append(Failure(scorer.name, type(error).__name__, str(error)[:500]))
+
+
+def _score_into(
+    scorer: Scorer, batch: Sequence[int], clips: Sequence[ClipFrames], scored: Sequence[Scored]
+) -> None:
+    rows = scorer.score([clips[i] for i in batch], [scored[i].values for i in batch])
+    names = {c.name for c in scorer.columns}
+    if len(rows) != len(batch) or any(set(row) != names for row in rows):
+        raise RuntimeError(f"scorer {scorer.name} must return one dict a clip with exactly the columns {sorted(names)}")
+    for i, row in zip(batch, rows, strict=True):
+        scored[i].values.update(row)
+
+
+def columns_of(scorers: Iterable[Scorer]) -> list[tuple[Column, dict[str, str | int | float | bool]]]:
+    """Every column of the given scorers with its definition. Raises ValueError if two claim one name."""
+    seen: dict[str, str] = {}
+    out = []
+    for scorer in scorers:
+        for column in scorer.columns:
+            if column.name in seen:
+                raise ValueError(f"column {column.name} is claimed by {seen[column.name]} and {scorer.name}")
+            seen[column.name] = scorer.name
+            out.append((column, scorer.definition))
+    return out

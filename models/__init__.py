@@ -1,0 +1,1 @@
+"""Diffusion mathematics and networks. Imports torch and nothing of ours."""
