@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
@@ -24,10 +24,10 @@ class CutSettings(Strict):
 
     width_px: int = Field(256, ge=32, le=1024)
     """Width at which the detectors see the frames."""
-    hard_threshold: float = Field(3.0, gt=0)
-    """Adaptive detector on every frame: how many times the local average a frame's change must be."""
-    hard_min_content: float = Field(12.0, gt=0)
-    """Adaptive detector: the least HSV change (0-255) that can be a cut."""
+    hard_threshold: float = Field(2.5, gt=0)
+    """Adaptive detector on every frame: how many times the local average a frame's change must be to be looked at."""
+    hard_min_content: float = Field(8.0, gt=0)
+    """Adaptive detector: the least HSV change (0-255) that is looked at."""
     medium_fps: float = Field(6.0, gt=0)
     """Frame rate of the content detector, which sees quick transitions."""
     medium_threshold: float = Field(27.0, gt=0)
@@ -41,7 +41,7 @@ class CutSettings(Strict):
 class ClipSettings(Strict):
     """How shots become clips."""
 
-    min_length_s: float = Field(1.0, gt=0)
+    min_length_s: float = Field(1.0, ge=0.5)
     """Shots and remainders shorter than this give no clip; they stay in the shot table with that reason."""
     max_length_s: float = Field(10.0, gt=0)
     """Longer shots are split."""
@@ -114,6 +114,12 @@ class CurateConfig(Strict):
     """Videos in a shard, the unit of work, retry and output."""
     cpus: int | None = Field(None, ge=1)
     """Cores to use; all of them if not given."""
+    remeasure: bool = False
+    """Replace what was measured with other settings; without it such a manifest is left alone."""
+    retry_failed: bool = False
+    """Try videos again that could not be read or measured."""
+    no_progress_minutes: float = Field(30.0, gt=0)
+    """End a run in which nothing has finished for this long, and say what it was doing."""
 
 
 class Rule(Strict):
@@ -159,14 +165,15 @@ class SelectConfig(Strict):
     """Folder of a manifest, or the curation folder that holds one."""
     out: str = "runs/selection"
     """Folder for the selection; replaced as a whole."""
-    policy: str | Policy = ""
-    """A policy YAML file, or the policy itself; empty takes the default of the manifest's profile."""
+    policy: str = ""
+    """A policy YAML file; empty takes the default of the manifest's profile."""
+    inline_policy: Policy | None = None
+    """The policy itself, in place of a file."""
     dry_run: bool = False
     """Show what would stay and fall, and write nothing."""
 
-    @field_validator("manifest")
-    @classmethod
-    def _not_empty(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("name the manifest's folder")
-        return value
+    @model_validator(mode="after")
+    def _one_policy(self) -> "SelectConfig":
+        if self.policy and self.inline_policy:
+            raise ValueError("give either policy (a file) or inline_policy, not both")
+        return self

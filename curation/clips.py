@@ -1,0 +1,68 @@
+"""From shots to clips: bounded in length, starting on a keyframe that does not cross the cut."""
+
+import hashlib
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from curation.config import ClipSettings
+
+_SAME_TIME_S = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`[start, end)` in seconds, and whether `start` is a keyframe."""
+
+    start: float
+    end: float
+    starts_on_keyframe: bool
+
+
+def clip_id(video_id: str, start: float, end: float) -> str:
+    """24 hex digits that name this stretch of this content, whatever the file is called."""
+    text = f"{video_id}:{round(start * 1e6)}:{round(end * 1e6)}"
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+class Splitter:
+    """Cuts one shot into clips while its end is still unknown.
+
+    A clip starts on the first keyframe at or after the previous clip's end (the cut, for the first one) when that
+    skips at most `max_snap_s`; otherwise exactly there. Pieces are `max_length_s` long but the last; a last piece
+    under `min_length_s` is left out.
+    """
+
+    def __init__(self, start: float, settings: ClipSettings) -> None:
+        self.start = start
+        self._from = start
+        self._settings = settings
+
+    @property
+    def oldest_needed(self) -> float:
+        """Nothing before this time can still become part of a clip."""
+        return self._from
+
+    def take(self, keyframes: Sequence[float], known_until: float, final: bool) -> list[Span]:
+        """The clips that are certain when the shot is known to last until `known_until` (`final`: to end there).
+
+        `keyframes` are the ascending times of keyframes from the last clip's end on.
+        """
+        longest, out = self._settings.max_length_s, []
+        while True:
+            need = longest if not final else self._settings.min_length_s
+            reach = 0.0 if final else self._settings.max_snap_s
+            if known_until - self._from < need + reach - _SAME_TIME_S:
+                break
+            start, on_keyframe = self._snap(keyframes, known_until)
+            end = min(start + longest, known_until)
+            out.append(Span(start, end, on_keyframe))
+            self._from = end
+        return out
+
+    def _snap(self, keyframes: Sequence[float], known_until: float) -> tuple[float, bool]:
+        latest = min(self._from + self._settings.max_snap_s, known_until - self._settings.min_length_s)
+        at = bisect_left(keyframes, self._from - _SAME_TIME_S)
+        if at < len(keyframes) and keyframes[at] <= latest + _SAME_TIME_S:
+            return max(keyframes[at], self.start), True
+        return self._from, False

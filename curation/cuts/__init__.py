@@ -1,0 +1,1 @@
+"""Where shots end: hard cuts, fades and dissolves."""

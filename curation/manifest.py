@@ -1,0 +1,271 @@
+"""The manifest: a folder of Parquet fragments that any tool can read as it lies.
+
+    MANIFEST/videos/*.parquet   one row a source file
+    MANIFEST/shots/*.parquet    one row a shot, with the reason if it gave no clip
+    MANIFEST/errors/*.parquet   one row a failure: what could not be read or measured, and why
+    MANIFEST/clips/*.parquet    one row a clip with every score; null where measuring failed
+
+A shard writes one fragment of each under the same name. The clips fragment is written last and is the commit: a shard
+without one does not exist. Each file appears whole or not at all.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from curation.errors import CurationError
+
+SCHEMA_VERSION = 1
+TABLES = ("videos", "shots", "errors", "clips")
+
+
+def _field(name: str, kind: pa.DataType, description: str, unit: str = "") -> pa.Field:
+    metadata = {"description": description} | ({"unit": unit} if unit else {})
+    return pa.field(name, kind, metadata=metadata)
+
+
+_SECONDS = "s"
+VIDEOS = pa.schema(
+    [
+        _field("uri", pa.string(), "where the file was read"),
+        _field("video_id", pa.string(), "hash of the content; null when it could not be read"),
+        _field("size_bytes", pa.int64(), "size of the file", "byte"),
+        _field("modified_ns", pa.int64(), "time of the last change since the epoch", "ns"),
+        _field("status", pa.string(), "ok, failed, or duplicate (the same bytes as another file)"),
+        _field("message", pa.string(), "why it failed, or what it duplicates"),
+        _field("container", pa.string(), "container format"),
+        _field("codec", pa.string(), "video codec"),
+        _field("pix_fmt", pa.string(), "pixel format"),
+        _field("width", pa.int32(), "display width: upright, square pixels", "px"),
+        _field("height", pa.int32(), "display height: upright, square pixels", "px"),
+        _field("coded_width", pa.int32(), "stored width", "px"),
+        _field("coded_height", pa.int32(), "stored height", "px"),
+        _field("rotation", pa.int32(), "counter-clockwise turn that makes it upright", "degree"),
+        _field("fps", pa.float64(), "frames decoded over duration", "1/s"),
+        _field("variable_rate", pa.bool_(), "whether the frame rate varies"),
+        _field("duration", pa.float64(), "from the first frame to the end of the last", _SECONDS),
+        _field("frames", pa.int64(), "frames decoded"),
+        _field("shots", pa.int32(), "shots found"),
+        _field("clips", pa.int32(), "clips made"),
+    ]
+)
+SHOTS = pa.schema(
+    [
+        _field("video_id", pa.string(), "hash of the video's content"),
+        _field("uri", pa.string(), "where the video was read"),
+        _field("shot", pa.int32(), "number of the shot in its video, from 0"),
+        _field("start", pa.float64(), "first clean frame, from the video's first frame", _SECONDS),
+        _field("end", pa.float64(), "end of the last clean frame", _SECONDS),
+        _field("begins_with", pa.string(), "start, cut, fade or dissolve"),
+        _field("ends_with", pa.string(), "end, cut, fade or dissolve"),
+        _field("clips", pa.int32(), "clips made of it"),
+        _field("reason", pa.string(), "why it gave no clip; null if it gave one"),
+    ]
+)
+ERRORS = pa.schema(
+    [
+        _field("uri", pa.string(), "the file concerned"),
+        _field("video_id", pa.string(), "hash of its content; null when it could not be read"),
+        _field("clip_id", pa.string(), "the clip concerned; null when it is the whole video"),
+        _field("step", pa.string(), "what was being done: open, probe, decode, or a scorer's name"),
+        _field("error", pa.string(), "kind of failure"),
+        _field("message", pa.string(), "what went wrong, in words"),
+        _field("attempts", pa.int32(), "how often it was tried"),
+    ]
+)
+CLIP_IDENTITY = [
+    _field("clip_id", pa.string(), "hash of the video's content, start and end"),
+    _field("video_id", pa.string(), "hash of the video's content"),
+    _field("uri", pa.string(), "where the video was read"),
+    _field("shot", pa.int32(), "number of its shot in the video, from 0"),
+    _field("start", pa.float64(), "first frame, from the video's first frame", _SECONDS),
+    _field("end", pa.float64(), "end, exclusive", _SECONDS),
+    _field("start_frame", pa.int64(), "number of the first frame in presentation order, from 0"),
+    _field("frames", pa.int32(), "frames in the clip"),
+    _field("fps", pa.float64(), "frames over length", "1/s"),
+    _field("width", pa.int32(), "display width: upright, square pixels", "px"),
+    _field("height", pa.int32(), "display height: upright, square pixels", "px"),
+    _field("starts_on_keyframe", pa.bool_(), "whether it can be cut out without re-encoding"),
+    _field("preview", pa.binary(), "its middle frame as a small JPEG"),
+]
+
+
+def score_field(
+    name: str, kind: pa.DataType, description: str, unit: str, definition: Mapping[str, str | int | float | bool]
+) -> pa.Field:
+    """A score's column; its definition lies in the column metadata as JSON."""
+    field = _field(name, kind, description, unit)
+    return field.with_metadata({**field.metadata, b"definition": json.dumps(definition, sort_keys=True).encode()})
+
+
+def definition_of(field: pa.Field) -> dict[str, Any] | None:
+    """How a column was measured; None for columns that are no score."""
+    raw = (field.metadata or {}).get(b"definition")
+    return json.loads(raw) if raw else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The rows of a group of videos, as they are written together."""
+
+    name: str
+    videos: Sequence[Mapping[str, Any]]
+    shots: Sequence[Mapping[str, Any]]
+    errors: Sequence[Mapping[str, Any]]
+    clips: Sequence[Mapping[str, Any]]
+
+
+class Manifest:
+    """A manifest folder. Reading sees committed shards only."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    @classmethod
+    def find(cls, folder: str | Path) -> "Manifest":
+        """The manifest in `folder`, or in its `manifest` folder. Raises CurationError if there is none."""
+        for root in (Path(folder), Path(folder) / "manifest"):
+            if (root / "clips").is_dir():
+                return cls(root)
+        raise CurationError(f"manifest: {str(folder)!r} holds no manifest; make one with `rushes curate VIDEOS --out DIR`")
+
+    def shards(self) -> list[str]:
+        """Names of the committed shards, sorted."""
+        return sorted(p.stem for p in (self.root / "clips").glob("*.parquet"))
+
+    def fragments(self, table: str) -> list[str]:
+        """Paths of a table's committed fragments."""
+        return [str(self._path(table, shard)) for shard in self.shards()]
+
+    def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A whole table, or some of its columns, in memory. Column metadata comes along."""
+        paths = self.fragments(table)
+        if not paths:
+            return self.schema(table).empty_table().select(list(columns or self.schema(table).names))
+        return ds.dataset(paths, schema=self.schema(table)).to_table(columns=list(columns) if columns else None)
+
+    def schema(self, table: str) -> pa.Schema:
+        """The schema of a table."""
+        fixed = {"videos": VIDEOS, "shots": SHOTS, "errors": ERRORS}
+        if table in fixed:
+            return fixed[table]
+        paths = self.fragments("clips")
+        return pq.read_schema(paths[0]) if paths else pa.schema(CLIP_IDENTITY)
+
+    def config(self) -> dict[str, Any] | None:
+        """The configuration that made it; None while it is empty."""
+        raw = (self.schema("clips").metadata or {}).get(b"rushes.config")
+        return json.loads(raw) if raw else None
+
+    def hash(self) -> str:
+        """16 hex digits that name what the manifest holds: its shards and their sizes."""
+        digest = hashlib.blake2b(digest_size=8)
+        for path in self.fragments("clips"):
+            digest.update(f"{Path(path).name}:{Path(path).stat().st_size}\n".encode())
+        return digest.hexdigest()
+
+    def commit(self, shard: Shard, clip_schema: pa.Schema) -> None:
+        """Write a shard's four fragments, the clips last. On any failure the shard does not exist."""
+        rows = {"videos": shard.videos, "shots": shard.shots, "errors": shard.errors, "clips": shard.clips}
+        for table in TABLES:
+            schema = clip_schema if table == "clips" else self.schema(table)
+            write_table(pa.Table.from_pylist([_clean(r) for r in rows[table]], schema), self._path(table, shard.name))
+
+    def remove(self, shard: str) -> None:
+        """Forget a shard, its commit first."""
+        for table in reversed(TABLES):
+            self._path(table, shard).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Delete what an interrupted run left behind: unfinished files and fragments without a commit."""
+        known = set(self.shards())
+        for table in TABLES:
+            for path in (self.root / table).glob("*"):
+                if path.suffix != ".parquet" or path.stem not in known:
+                    path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the manifest against a second writer. Raises CurationError if somebody else writes to it."""
+        make_folder(self.root)
+        with (self.root / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise CurationError(f"out: another run is writing to {str(self.root)!r}; wait for it to end") from error
+            yield
+
+    def _path(self, table: str, shard: str) -> Path:
+        return self.root / table / f"{shard}.parquet"
+
+
+def read(folder: str | Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A table (videos, shots, errors, clips) of the manifest in `folder`."""
+    return Manifest.find(folder).read(table, columns)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a Parquet file that appears whole or not at all. Raises CurationError on a full or read-only disk."""
+    with writing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder that is about to be written to. Raises CurationError where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise CurationError(_disk(folder, error)) from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes `path` when the block ends well, and vanishes when it does not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise CurationError(_disk(path, error)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _disk(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"out: the disk is full while writing {str(path)!r}; free some space and run the same command again"
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"out: {str(path)!r} is not writable; choose another folder with --out"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return f"out: {str(path)!r} is a file, not a folder; choose another folder with --out"
+    return f"out: {str(path)!r} cannot be written: {error.strerror or error}"
+
+
+def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Parquet text is UTF-8: bytes of a file name that are not are kept visibly, as in `\\xff`."""
+    return {k: _text(v) if isinstance(v, str) else v for k, v in row.items()}
+
+
+def _text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return value
