@@ -238,7 +238,7 @@ def _holds(given: Any, keys: Sequence[int | str]) -> bool:
         entries = dict(enumerate(given)) if isinstance(given, list) else given
         if not isinstance(entries, Mapping) or key not in entries:
             return False
-        given = entries[key]
+        given = cast(Mapping[Any, Any], entries)[key]
     return bool(keys)
 
 

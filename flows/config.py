@@ -1,0 +1,190 @@
+"""The configuration of the flows that span packages, of the server, and of the small commands."""
+
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_settings import CLI_SUPPRESS
+
+from curation.config import CurateConfig, SelectConfig, Strict
+from training.config import SampleConfig, TrainStagedConfig
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+Derived = Annotated[SkipJsonSchema[str], CLI_SUPPRESS]
+"""A path that follows from the pipeline's `out` when empty: in no form and no help, but settable in YAML."""
+
+
+class CurateSection(CurateConfig):
+    """How the pipeline curates."""
+
+    videos: Derived = ""
+    out: Derived = ""
+
+
+class SelectSection(SelectConfig):
+    """How the pipeline selects."""
+
+    manifest: Derived = ""
+    out: Derived = ""
+    dry_run: Annotated[SkipJsonSchema[bool], CLI_SUPPRESS] = False
+
+    @field_validator("manifest")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        return value
+
+
+class TrainSection(TrainStagedConfig):
+    """How the pipeline trains its three stages."""
+
+    selection: Derived = ""
+    out: Derived = ""
+
+
+class SampleSection(SampleConfig):
+    """How the pipeline samples from the trained model."""
+
+    checkpoint: Derived = ""
+    out: Derived = ""
+    prompts: list[str] = Field(default_factory=list)
+    """One video each. None takes a caption of the selection."""
+
+
+class PipelineConfig(Strict):
+    """From a folder of videos to a trained model that samples: curate, select, train three stages, sample."""
+
+    videos: str
+    """A folder (searched recursively), one video file, or a text file (.txt) that lists one path a line."""
+    out: str = "runs/pipeline"
+    """Folder for manifest, selection, training, report and samples. Running again does only what is missing."""
+    curate: CurateSection = Field(default_factory=lambda: CurateSection.model_validate({}))
+    """How videos become a manifest."""
+    select: SelectSection = Field(default_factory=lambda: SelectSection.model_validate({}))
+    """Which clips stay."""
+    train: TrainSection = Field(default_factory=lambda: TrainSection.model_validate({}))
+    """The three stages."""
+    sample: SampleSection = Field(default_factory=lambda: SampleSection.model_validate({}))
+    """What is sampled at the end."""
+
+    def curation(self) -> CurateConfig:
+        """The first phase's own configuration; its manifest lies in `out/manifest`."""
+        return _fill(CurateConfig, self.curate, videos=self.videos, out=self.out)
+
+    def selection(self) -> SelectConfig:
+        """The second phase's own configuration."""
+        return _fill(SelectConfig, self.select, manifest=self.curation().out, out=f"{self.out}/selection")
+
+    def training(self) -> TrainStagedConfig:
+        """The third phase's own configuration."""
+        return _fill(TrainStagedConfig, self.train, selection=self.selection().out, out=f"{self.out}/training")
+
+    def sampling(self, prompts: list[str]) -> SampleConfig:
+        """The last phase's own configuration; `prompts` are taken where none are configured."""
+        last = self.training().stages()[-1].out
+        prompts = self.sample.prompts or prompts
+        return _fill(SampleConfig, self.sample, prompts=prompts, checkpoint=last, out=f"{self.out}/sample")
+
+
+def _fill(model: type[Model], section: BaseModel, **derived: Any) -> Model:
+    """The section as the model that the phase's function takes, with what is empty in it filled in."""
+    given = section.model_dump()
+    return model.model_validate({**given, **{k: given[k] or v for k, v in derived.items()}})
+
+
+class FlowName(StrEnum):
+    """The flows that can be served."""
+
+    curate = "curate"
+    select = "select"
+    train_stage = "train-stage"
+    train_staged = "train-staged"
+    pipeline = "pipeline"
+
+
+class Schedule(Strict):
+    """When a flow runs by itself, and on what."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    """Short name: lower case, digits and dashes."""
+    flow: FlowName
+    """The flow to run."""
+    cron: str | None = None
+    """When, as a cron expression: `0 3 * * *` is every night at three."""
+    interval_s: float | None = Field(default=None, ge=1)
+    """When, as seconds between two runs."""
+    timezone: str = "UTC"
+    """In which `cron` is read, as in the tz database: Europe/Paris."""
+    config: dict[str, Any]
+    """The flow's configuration, the same fields as in its form and its YAML file."""
+    active: bool = True
+    """Switched off, the schedule is shown in the UI and does nothing until it is switched on there."""
+
+    @model_validator(mode="after")
+    def _one_clock(self) -> "Schedule":
+        if (self.cron is None) == (self.interval_s is None):
+            raise ValueError(f"schedule {self.name} needs either cron or interval_s")
+        return self
+
+
+class ServeConfig(Strict):
+    """Prefect's server and UI, one local Ray, and the flows, on 127.0.0.1."""
+
+    port: int = Field(default=4200, ge=1024, le=65535)
+    """Port of the UI and the API."""
+    ray: bool = True
+    """Keep one local Ray running, so that curation does not start its own each time (about 15 s)."""
+    cpus: int | None = Field(default=None, ge=1)
+    """Cores that Ray may use; all of them if not given."""
+    concurrent_runs: int = Field(default=1, ge=1)
+    """Flow runs at a time; the others wait."""
+    start_timeout_s: float = Field(default=180.0, ge=10)
+    """How long the server and Ray may take to come up."""
+    schedules: list[Schedule] = Field(default_factory=list)
+    """Flows that run by themselves."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "ServeConfig":
+        names = [s.name for s in self.schedules]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"two schedules are named {', '.join(twice)}")
+        return self
+
+
+class PreflightConfig(CurateConfig):
+    """Is everything here that a curation needs? The same fields as for the curation itself."""
+
+    videos: str = ""
+    """Not needed for this."""
+
+
+class InspectConfig(Strict):
+    """Look into a manifest."""
+
+    manifest: str
+    """Folder of a manifest, or the curation folder that holds one."""
+    sql: str = ""
+    """A query over the tables `clips`, `shots`, `videos` and `errors`; empty shows a summary."""
+
+
+class ReportConfig(Strict):
+    """Write a page with the funnel, histograms and contact sheets."""
+
+    manifest: str
+    """Folder of a manifest, or the curation folder that holds one."""
+    selection: str | None = None
+    """Folder of a selection made from it."""
+    out: str = "report.html"
+    """The page, one file that needs no other."""
+
+
+class DemoConfig(Strict):
+    """From footage to a sampled video in one command."""
+
+    videos: str = ""
+    """Your own footage: a folder or a file. Empty takes the demo's own clips."""
+    out: str = "runs/demo"
+    """Folder for everything the demo makes."""
