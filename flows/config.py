@@ -60,13 +60,13 @@ class PipelineConfig(Strict):
     """A folder (searched recursively), one video file, or a text file (.txt) that lists one path a line."""
     out: str = "runs/pipeline"
     """Folder for manifest, selection, training, report and samples. Running again does only what is missing."""
-    curate: CurateSection = Field(default_factory=lambda: CurateSection.model_validate({}))
+    curate: CurateSection = CurateSection.model_validate({})
     """How videos become a manifest."""
-    select: SelectSection = Field(default_factory=lambda: SelectSection.model_validate({}))
+    select: SelectSection = SelectSection.model_validate({})
     """Which clips stay."""
-    train: TrainSection = Field(default_factory=lambda: TrainSection.model_validate({}))
+    train: TrainSection = TrainSection.model_validate({})
     """The three stages."""
-    sample: SampleSection = Field(default_factory=lambda: SampleSection.model_validate({}))
+    sample: SampleSection = SampleSection.model_validate({})
     """What is sampled at the end."""
 
     def curation(self) -> CurateConfig:

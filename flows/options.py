@@ -180,6 +180,7 @@ def explain(
     """
     lines = []
     faults = [(fault, _keys(fault, model)) for fault in error.errors(include_url=False)]
+    faults.sort(key=lambda f: f[0]["type"] != "extra_forbidden")  # a misspelt field explains why another is missing
     for fault, keys in faults:
         if any(len(other) > len(keys) and other[: len(keys)] == keys for _, other in faults) and keys:
             continue  # the simple members of a union complain too; the fault further in says more
