@@ -1,0 +1,210 @@
+"""Looking into a manifest: what is in it, what its numbers mean, and SQL over its tables.
+
+Nothing here changes a manifest, and nothing loads more than one column of it at a time, previews least of all.
+"""
+
+import io
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from curation.errors import CurationError
+from curation.manifest import TABLES, Manifest, definition_of
+
+
+def open_table(manifest: str, name: str) -> ds.Dataset:
+    """One table of a manifest (videos, shots, clips or errors) without reading its rows.
+
+    Raises:
+        CurationError: there is no manifest, or a fragment is no Parquet file.
+    """
+    found = Manifest.find(manifest)
+    try:
+        schema, fragments = found.schema(name), found.fragments(name)
+        return ds.dataset(fragments, schema=schema) if fragments else ds.dataset(schema.empty_table())
+    except (OSError, pa.ArrowInvalid) as error:
+        raise CurationError(f"manifest: {name} in {manifest} cannot be read: {_line(error)}") from error
+
+
+def score_fields(schema: pa.Schema) -> list[pa.Field]:
+    """The numeric scalar columns that are measurements. A 64-bit hash is a bit pattern, not an amount."""
+    return [
+        f
+        for f in schema
+        if definition_of(f)
+        and (pa.types.is_floating(f.type) or (pa.types.is_integer(f.type) and not pa.types.is_uint64(f.type)))
+    ]
+
+
+def note(field: pa.Field, key: str) -> str:
+    """A text of a column's metadata ("description" or "unit"), empty if there is none."""
+    return (field.metadata or {}).get(key.encode(), b"").decode("utf-8", "replace")
+
+
+def numbers(table: ds.Dataset, column: str) -> tuple[np.ndarray, int]:
+    """A column's finite values, float64 (n,), and how many rows have none (null, NaN or infinite)."""
+    values = table.to_table(columns=[column])[column].drop_null()
+    array = pc.cast(values, pa.float64()).to_numpy()  # type: ignore[union-attr]
+    array = array[np.isfinite(array)]
+    return array, table.count_rows() - len(array)
+
+
+def lengths(table: ds.Dataset) -> np.ndarray:
+    """Seconds from start to end of each clip or shot, float64 (n,)."""
+    times = table.to_table(columns=["start", "end"])
+    return times["end"].to_numpy() - times["start"].to_numpy()
+
+
+def printable(text: object, limit: int = 0) -> str:
+    """Text that can be shown anywhere, on one line, cut in its middle to `limit` characters.
+
+    Control characters, lone surrogates and marks that turn the direction of writing become escapes: a file's name
+    can be any bytes, and must neither drive a terminal nor pass for another name.
+    """
+    shown = "".join(c if _harmless(c) else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    if limit and len(shown) > limit:
+        head = limit // 2
+        shown = f"{shown[:head]}…{shown[head + 1 - limit :]}"
+    return shown
+
+
+def _harmless(character: str) -> bool:
+    joiner = character in "\u200c\u200d"  # Persian and emoji need them
+    return joiner or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss, or m:ss below an hour."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
+
+
+def sql(manifest: str, query: str) -> pa.Table:
+    """Run one SELECT over the views videos, shots, clips and errors.
+
+    It runs in a DuckDB that can reach nothing but these views: no file, no network, no Python variable.
+
+    Raises:
+        CurationError: it is no single SELECT, or DuckDB finds fault with it.
+    """
+    config: dict[str, str | bool | int | float | list[str]] = {"enable_external_access": "false"}
+    with duckdb.connect(config=config) as connection:
+        for name in TABLES:
+            connection.register(name, open_table(manifest, name))
+        connection.execute("SET lock_configuration = true")
+        try:
+            parsed = connection.extract_statements(query)
+            if len(parsed) != 1 or parsed[0].type != duckdb.StatementType.SELECT:
+                raise CurationError("sql: give one SELECT over videos, shots, clips or errors")
+            return connection.sql(query).to_arrow_table()
+        except (duckdb.Error, pa.ArrowInvalid, UnicodeError) as error:
+            raise CurationError(f"sql: {_line(error)}") from error
+
+
+def definitions(manifest: str) -> str:
+    """What each score says, its unit, and what its numbers depend on; one paragraph a column."""
+    paragraphs = []
+    for field in open_table(manifest, "clips").schema:
+        measured = definition_of(field)
+        if measured is None:
+            continue
+        unit = note(field, "unit")
+        lines = [f"{field.name}{f' [{unit}]' if unit else ''}  {field.type}"]
+        if note(field, "description"):
+            lines.append(f"    {note(field, 'description')}")
+        lines.append("    " + ", ".join(f"{k} = {v}" for k, v in measured.items()))
+        paragraphs.append("\n".join(map(printable, lines)))
+    return "\n\n".join(paragraphs) or "This manifest defines no scores."
+
+
+def summarise(manifest: str) -> str:
+    """What a manifest holds, as plain-text tables: videos, shots, clips, scores, and all that went wrong."""
+    videos, shots, errors, clips = (open_table(manifest, name) for name in TABLES)
+    failed = videos.to_table(columns=["uri", "message"], filter=pc.field("status") == "failed").to_pylist()
+    longest = sql(manifest, 'SELECT "end" - start AS s, start, "end", uri FROM clips ORDER BY s DESC, clip_id LIMIT 5')
+    lost = counts(shots, "reason")
+    blocks = [
+        _table(
+            "Manifest",
+            ("", ">count", "time"),
+            [
+                ("videos", videos.count_rows(), clock(numbers(videos, "duration")[0].sum())),
+                ("videos that failed", len(failed), ""),
+                ("shots", shots.count_rows(), ""),
+                ("shots without a clip", sum(n for _, n in lost), ""),
+                ("clips", clips.count_rows(), clock(lengths(clips).sum())),
+                ("errors", errors.count_rows(), ""),
+            ],
+        ),
+        _scores(clips),
+        _table(
+            "Longest clips",
+            (">seconds", ">from", ">to", "video"),
+            [(*(_short(row[c]) for c in ("s", "start", "end")), row["uri"]) for row in longest.to_pylist()],
+        ),
+        _table("Shots without a clip", (">shots", "reason"), [(n, reason) for reason, n in lost]),
+        _table("Errors by step", (">errors", "step", "error"), [(n, *k) for k, n in counts(errors, "step", "error")]),
+        _table(
+            "Videos that failed (the first 20)",
+            ("video", "why"),
+            [(v["uri"], v["message"] or "") for v in failed[:20]],
+        ),
+    ]
+    return "\n\n".join(b for b in blocks if b) + "\n"
+
+
+def counts(table: ds.Dataset, *columns: str) -> list[tuple[Any, int]]:
+    """How often each value, or tuple of values, occurs; nulls are left out; the most frequent first."""
+    rows = table.to_table(columns=list(columns), filter=pc.field(columns[0]).is_valid())
+    grouped = rows.group_by(list(columns)).aggregate([([], "count_all")]).to_pylist()
+    ordered = sorted(grouped, key=lambda r: (-r["count_all"], *(str(r[c]) for c in columns)))
+    return [(r[columns[0]] if len(columns) == 1 else tuple(r[c] for c in columns), r["count_all"]) for r in ordered]
+
+
+def _scores(clips: ds.Dataset) -> str:
+    rows: list[Sequence[Any]] = []
+    measured = [("length", lengths(clips), 0, "s")]
+    measured += [(f.name, *numbers(clips, f.name), note(f, "unit")) for f in score_fields(clips.schema)]
+    for name, values, nulls, unit in measured:
+        quantiles = np.quantile(values, (0, 0.25, 0.5, 0.75, 1)) if len(values) else [None] * 5
+        rows.append((name, len(values), nulls, *map(_short, quantiles), unit))
+    for field in clips.schema:
+        if definition_of(field) and pa.types.is_string(field.type):
+            nulls = clips.count_rows(filter=pc.field(field.name).is_null())
+            rows.append((field.name, clips.count_rows() - nulls, nulls, *[""] * 5, "text"))
+    return _table("Scores", ("score", ">measured", ">null", ">min", ">25 %", ">median", ">75 %", ">max", "unit"), rows)
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Plain text, as wide as it needs to be. A column named ">x" stands to the right. No rows, no table."""
+    if not rows:
+        return ""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in columns:
+        table.add_column(Text(name.removeprefix(">")), justify="right" if name[:1] == ">" else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(printable(cell, 90)) for cell in row))
+    out = io.StringIO()
+    Console(file=out, width=240, color_system=None, highlight=False).print(table)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    return "\n".join([title, "", *lines]).rstrip()
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _line(error: Exception) -> str:
+    """The first paragraph of an error, without DuckDB's drawing of the place, as one line."""
+    return " ".join(str(error).split("\n\nLINE ")[0].split()) or type(error).__name__
