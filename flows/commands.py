@@ -1,14 +1,21 @@
 """What each command does once its configuration is known, and what it prints. Each returns its exit status."""
 
+import sys
 from typing import TYPE_CHECKING
 
-from flows import display
+from flows import display, environment
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from curation.config import CurateConfig, SelectConfig
     from curation.plan import CurationSummary
     from curation.policy import SelectionSummary
-    from flows.config import InspectConfig, PreflightConfig, ReportConfig, ServeConfig
+    from curation.progress import Progress
+    from flows.config import InspectConfig, PipelineConfig, PreflightConfig, ReportConfig, ServeConfig
+    from flows.launch import Event
+    from flows.pipeline import PipelineSummary
+    from training.config import SampleConfig, TrainStageConfig, TrainStagedConfig
 
 
 def preflight(config: "PreflightConfig") -> int:
@@ -107,3 +114,81 @@ def serve(config: "ServeConfig") -> int:
 
     run(config)
     return 0
+
+
+def pipeline(config: "PipelineConfig") -> int:
+    """Run the flow `pipeline` and print what it made."""
+    show_pipeline(run_pipeline(config))
+    return 0
+
+
+def run_pipeline(config: "PipelineConfig") -> "PipelineSummary":
+    """Run the flow: on the server of a running `rushes serve`, else on one that lives as long as the run."""
+    home = environment.prepare()
+    served = environment.attach(home)
+    where = served.api.removesuffix("/api") if served else ""
+    print(f"running the flow `pipeline`, shown at {where}" if where else "starting Prefect (about 20 s)", flush=True)
+    from flows.pipeline import pipeline as run
+
+    return run(config)
+
+
+def show_pipeline(summary: "PipelineSummary") -> None:
+    """Print what a pipeline made: counts, reasons, losses, errors and where the files are."""
+    show_curation(summary.curation)
+    show_selection(summary.selection)
+    show_stages(summary.stages)
+    files = [
+        ("manifest", summary.curation.manifest),
+        ("selection", summary.selection.out),
+        ("report", summary.report),
+        *((str(s["stage"]).replace("_", "-"), s["checkpoint"]) for s in summary.stages),
+        *(("sample", s["mp4"]) for s in summary.samples),
+    ]
+    display.table("Files", files)
+
+
+def show_stages(stages: "list[Event]") -> None:
+    """Print losses and held-out errors of trained stages."""
+    rows = [
+        (
+            str(s["stage"]).replace("_", "-"),
+            s["samples"],
+            f"{s['loss_first']:.4f} -> {s['loss_last']:.4f}",
+            f"{s['error_untrained']['mean']:.4f} -> {s['error_trained']['mean']:.4f}",
+            "before" if s["reused"] else f"{s['seconds']:.0f} s",
+        )
+        for s in stages
+    ]
+    display.table("Training", rows, ("stage", "samples", "loss", "held-out error, untrained -> trained", "trained"))
+
+
+def train(config: "TrainStageConfig | TrainStagedConfig") -> int:
+    """Train one stage or all three, each in a process of its own."""
+    from training.config import TrainStagedConfig
+
+    stages = config.stages() if isinstance(config, TrainStagedConfig) else [config]
+    with display.progress() as progress:
+        results = [_launch(stage, progress)[-1] for stage in stages]
+    show_stages(results)
+    return 0
+
+
+def sample(config: "SampleConfig") -> int:
+    """Sample each prompt."""
+    with display.progress() as progress:
+        results = _launch(config, progress)
+    display.table("Samples", [(r["prompt"] or "(no prompt)", r["mp4"]) for r in results])
+    return 0
+
+
+def _launch(config: "BaseModel", progress: "Progress") -> "list[Event]":
+    from flows.launch import launch, tell
+
+    def on_event(event: "Event") -> None:
+        if event["event"] == "warning":
+            print(f"warning: {event.get('message')}", file=sys.stderr)
+        elif told := tell(event):
+            progress(*told)
+
+    return launch(config, on_event, lambda line: print(line, file=sys.stderr))

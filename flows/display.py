@@ -10,9 +10,9 @@ from curation.progress import Progress
 
 
 @contextlib.contextmanager
-def progress(out: TextIO | None = None) -> Iterator[Progress]:
+def progress(stream: TextIO | None = None) -> Iterator[Progress]:
     """A `Progress` on stderr: one bar a phase on a terminal, else a line when a phase starts, ends or goes on long."""
-    out = sys.stderr if out is None else out
+    out: TextIO = sys.stderr if stream is None else stream
     if out.isatty():
         with _bars(out) as show:
             yield show
