@@ -3,9 +3,10 @@
 Nothing here changes a manifest, and nothing loads more than one column of it at a time, previews least of all.
 """
 
+import contextlib
 import io
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import duckdb
@@ -29,11 +30,18 @@ def open_table(manifest: str, name: str) -> ds.Dataset:
         CurationError: there is no manifest, or a fragment is no Parquet file.
     """
     found = Manifest.find(manifest)
-    try:
+    with readable(manifest):
         schema, fragments = found.schema(name), found.fragments(name)
         return ds.dataset(fragments, schema=schema) if fragments else ds.dataset(schema.empty_table())
-    except (OSError, pa.ArrowInvalid) as error:
-        raise CurationError(f"manifest: {name} in {manifest} cannot be read: {_line(error)}") from error
+
+
+@contextlib.contextmanager
+def readable(folder: str) -> Iterator[None]:
+    """Where a Parquet file turns out to be none, a CurationError that names its folder."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise CurationError(f"manifest: {folder!r} cannot be read: {printable(_line(error), 300)}") from error
 
 
 def score_fields(schema: pa.Schema) -> list[pa.Field]:
@@ -74,7 +82,7 @@ def printable(text: object, limit: int = 0) -> str:
     shown = "".join(c if _harmless(c) else c.encode("unicode_escape").decode("ascii") for c in str(text))
     if limit and len(shown) > limit:
         head = limit // 2
-        shown = f"{shown[:head]}…{shown[head + 1 - limit :]}"
+        shown = f"{shown[:head]}…{shown[len(shown) + head + 1 - limit :]}"
     return shown
 
 
@@ -104,6 +112,7 @@ def sql(manifest: str, query: str) -> pa.Table:
             connection.register(name, open_table(manifest, name))
         connection.execute("SET lock_configuration = true")
         try:
+            query.encode()  # DuckDB calls text that is no UTF-8 a wrong argument type
             parsed = connection.extract_statements(query)
             if len(parsed) != 1 or parsed[0].type != duckdb.StatementType.SELECT:
                 raise CurationError("sql: give one SELECT over videos, shots, clips or errors")
@@ -130,6 +139,11 @@ def definitions(manifest: str) -> str:
 
 def summarise(manifest: str) -> str:
     """What a manifest holds, as plain-text tables: videos, shots, clips, scores, and all that went wrong."""
+    with readable(manifest):
+        return _summary(manifest)
+
+
+def _summary(manifest: str) -> str:
     videos, shots, errors, clips = (open_table(manifest, name) for name in TABLES)
     failed = videos.to_table(columns=["uri", "message"], filter=pc.field("status") == "failed").to_pylist()
     longest = sql(manifest, 'SELECT "end" - start AS s, start, "end", uri FROM clips ORDER BY s DESC, clip_id LIMIT 5')

@@ -19,8 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
-from curation.errors import CurationError
-from curation.inspect import clock, counts, lengths, note, numbers, open_table, printable, score_fields
+from curation.inspect import clock, counts, lengths, note, numbers, open_table, printable, readable, score_fields
 from curation.manifest import Manifest, definition_of, writing
 from curation.pictures import contact_sheet, histogram_svg, number
 from curation.policy import SelectionSummary, Threshold, read_summary
@@ -54,7 +53,7 @@ def write_report(manifest: str, selection: str | None, out: str) -> Path:
 def render(manifest: str, selection: str | None = None) -> str:
     """The report's HTML. Every text in it is escaped, and no lone surrogate or control character is left."""
     found, clips = Manifest.find(manifest), open_table(manifest, "clips")
-    try:
+    with readable(selection or manifest):
         chosen = _Selection.open(selection) if selection else None
         context = {
             "name": found.root.parent.name if found.root.name == "manifest" else found.root.name,
@@ -66,8 +65,6 @@ def render(manifest: str, selection: str | None = None) -> str:
             "lineage": _lineage(found, clips, chosen),
             **_trouble(manifest),
         }
-    except (OSError, pa.ArrowException) as error:
-        raise CurationError(f"report: {selection or manifest} cannot be read: {printable(error, 300)}") from error
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("curation"),
         autoescape=True,
@@ -148,20 +145,21 @@ def _sheets(clips: ds.Dataset, chosen: _Selection | None) -> list[dict[str, Any]
     rows = rows_at(chosen.kept, _evenly(chosen.summary.kept, KEPT_SHOWN), columns)
     sheets = [_sheet("Kept", "kept", chosen.summary.kept, rows, leading)]
     first = pc.list_element(chosen.rejected["reasons"], 0)  # type: ignore[attr-defined]
+    fallen = []  # (reason, clips, those shown); a reason that no clip has first has no sheet
     for reason in chosen.summary.rejected_by_reason:
         fell = chosen.rejected.filter(pc.equal(first, reason))  # type: ignore[attr-defined]
-        if not len(fell):
-            continue  # its clips all have an earlier reason
-        shown = fell.take(_evenly(len(fell), REJECTED_SHOWN)).to_pylist()
-        wanted = [i for r in shown for i in (r["clip_id"], r.get("duplicate_of")) if i]
-        found = {r["clip_id"]: r for r in rows_at(clips, positions_of(clips, wanted), columns)}
+        if len(fell):
+            fallen.append((reason, len(fell), fell.take(_evenly(len(fell), REJECTED_SHOWN)).to_pylist()))
+    wanted = [i for *_, shown in fallen for r in shown for i in (r["clip_id"], r.get("duplicate_of")) if i]
+    found = {r["clip_id"]: r for r in rows_at(clips, positions_of(clips, wanted), columns)}
+    for reason, count, shown in fallen:
         rows = []
         for r in shown:
             original = found.get(r.get("duplicate_of") or "")
             repeats = f"repeats {_file_name(original['uri'])} at {_instant(original['start'])}" if original else ""
-            if r["clip_id"] in found:
+            if r["clip_id"] in found:  # a manifest that changed since may lack it
                 rows.append({**found[r["clip_id"]], "reasons": r["reasons"], "repeats": repeats})
-        sheets.append(_sheet(reason, "rejected", len(fell), rows, leading))
+        sheets.append(_sheet(reason, "rejected", count, rows, leading))
     return sheets
 
 
@@ -254,9 +252,9 @@ def rows_at(table: ds.Dataset, positions: np.ndarray, columns: Sequence[str]) ->
 
 def _evenly(count: int, most: int) -> np.ndarray:
     """At most `most` row numbers, int64, spread evenly from the first to the last of `count`."""
-    return (
-        np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)) if count else np.zeros(0, int)
-    )
+    if not count:
+        return np.zeros(0, np.int64)
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def _data_uri(preview: bytes | None) -> str:
@@ -271,8 +269,8 @@ def _instant(seconds: float) -> str:
     return f"{minutes}:{rest / 10:04.1f}"
 
 
-def _file_name(uri: str | None) -> str:
-    return PurePosixPath(uri).name or uri if uri else "–"
+def _file_name(uri: str | None, limit: int = 0) -> str:
+    return printable(PurePosixPath(uri).name or uri, limit) if uri else "–"
 
 
 def _pretty(raw: bytes) -> str:
