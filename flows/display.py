@@ -72,7 +72,7 @@ def table(title: str, rows: Sequence[Sequence[Any]], header: Sequence[str] = ())
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_header=bool(header))
+    made = Table(box=box.SIMPLE_HEAD, show_header=bool(header))
     for i, name in enumerate(header or [""] * max((len(r) for r in rows), default=0)):
         made.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
@@ -80,4 +80,5 @@ def table(title: str, rows: Sequence[Sequence[Any]], header: Sequence[str] = ())
     console = Console(file=sys.stdout)
     if not sys.stdout.isatty():
         console.width = 120  # a log has no width; paths should not be broken to fit a guess
+    console.print(Text(f"\n{title}", style="bold"), soft_wrap=True)
     console.print(made)

@@ -1,0 +1,173 @@
+"""The command line as a user meets it: what it prints, its exit status, and what it leaves alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows import cli
+
+HEAVY = ("torch", "ray", "prefect", "cv2", "av", "pyarrow", "duckdb", "transformers", "pydantic", "matplotlib", "rich")
+
+
+def rushes(*args: str, cwd: Path | None = None, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *args: str, status: int = 2) -> str:
+    assert cli.main(args) == status
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert err.startswith("error: ")
+    return err
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Commands write under runs/ of the current folder and set the environment: keep both here."""
+    monkeypatch.chdir(tmp_path)
+    for name in (*cli.environment.DEFAULTS, "PREFECT_HOME"):
+        monkeypatch.setenv(name, os.environ.get(name, cli.environment.DEFAULTS.get(name, str(tmp_path / "home"))))
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from flows import cli; status = cli.main(['--help']);"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] 0"
+    for name in cli.COMMANDS:
+        assert f"  {name} " in done.stdout
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_every_command_explains_itself_with_an_example(name: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as left:
+        cli.main([name, "--help"])
+    out = capsys.readouterr().out
+    assert left.value.code == 0
+    assert f"usage: rushes {name}" in out
+    assert f"Example:\n  rushes {name}" in out
+    assert "--config FILE.yaml" in out
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_every_example_is_accepted_by_its_own_options(name: str, tmp_path: Path):
+    import shlex
+
+    from flows.options import parse
+
+    command = cli.COMMANDS[name]
+    for line in command.example.splitlines():
+        args = shlex.split(line)
+        assert args[:2] == ["rushes", name]
+        if "--config" in args:
+            continue  # its file is the user's
+        model, args = cli._model(command, args[2:])
+        parse(model, args, prog="p", about="a", example="e", positional=command.positional)
+
+
+def test_help_of_one_stage_is_that_of_the_stage(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--stage", "finetune", "--help"])
+    out = capsys.readouterr().out
+    assert "--parent" in out
+    assert "--image-pretrain.samples" not in out
+
+
+def test_stage_in_a_file_makes_it_one_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "stage.yaml"
+    file.write_text("stage: finetune\nselection: s\n")
+    assert "finetune needs the checkpoint" in complaint(capsys, "train", "--config", str(file))
+
+
+def test_an_unknown_command_names_the_closest(capsys: pytest.CaptureFixture[str]):
+    assert "no command 'currate'; did you mean curate?" in complaint(capsys, "currate")
+
+
+def test_no_command_shows_the_help_and_fails(capsys: pytest.CaptureFixture[str]):
+    assert cli.main([]) == 2
+    assert "usage: rushes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["curate", "no/such/folder"], ["no/such/folder"]),
+        (["curate"], ["videos is missing", "VIDEOS"]),
+        (["curate", "v", "--motion.fps", "0"], ["motion.fps", "greater than 0"]),
+        (["curate", "v", "--config", "nope.yaml"], ["nope.yaml", "no such file"]),
+        (["select", "nowhere"], ["nowhere", "no manifest"]),
+        (["inspect", "nowhere"], ["nowhere"]),
+        (["report", "nowhere"], ["nowhere"]),
+        (["train", "nowhere", "--stage", "finetune"], ["parent"]),
+        (["serve", "--port", "80"], ["port", "1024"]),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    args: list[str], words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    message = complaint(capsys, *args)
+    assert message.count("\n") == 1
+    for word in words:
+        assert word in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["select", "nowhere", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_preflight_of_the_embedded_profile_is_ready(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["preflight"]) == 0
+    assert "Ready." in capsys.readouterr().out
+
+
+def test_preflight_of_the_svd_profile_names_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
+    assert cli.main(["preflight", "--profile", "svd"]) == 1
+    out = capsys.readouterr().out
+    assert "MISSING" in out
+    assert "Not ready" in out
+
+
+def test_an_interrupt_leaves_130_and_a_hint(tmp_path: Path):
+    # A named pipe as the configuration blocks the command until somebody writes into it.
+    pipe = tmp_path / "config.yaml"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "flows.cli", "curate", "v", "--config", str(pipe)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(3.0)
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "run the same command again" in err
+
+
+def test_a_reader_that_leaves_is_no_traceback():
+    script = f"{sys.executable} -m flows.cli preflight | true"
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
+    from importlib.metadata import version
+
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rushes {version('rushes')}\n"

@@ -1,0 +1,94 @@
+"""The pipeline's sections and the paths that follow from them."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from curation.config import CurateConfig, SelectConfig
+from flows.config import PipelineConfig, ServeConfig
+from training.config import TrainStagedConfig
+
+
+def test_paths_follow_from_out():
+    config = PipelineConfig(videos="v", out="o")
+    assert (config.curation().videos, config.curation().out) == ("v", "o")
+    assert (config.selection().manifest, config.selection().out) == ("o", "o/selection")
+    assert (config.training().selection, config.training().out) == ("o/selection", "o/training")
+    sampling = config.sampling(["a caption"])
+    assert (sampling.checkpoint, sampling.out) == ("o/training/finetune", "o/sample")
+    assert sampling.prompts == ["a caption"]
+
+
+def test_what_is_given_stays():
+    config = PipelineConfig.model_validate(
+        {"videos": "v", "out": "o", "curate": {"out": "m"}, "train": {"out": "t"}, "sample": {"prompts": ["mine"]}}
+    )
+    assert config.selection().manifest == "m"
+    assert config.training().out == "t"
+    assert config.sampling(["other"]).checkpoint == "t/finetune"
+    assert config.sampling(["other"]).prompts == ["mine"]
+
+
+def test_sections_are_the_phases_own_configurations():
+    config = PipelineConfig.model_validate(
+        {"videos": "v", "curate": {"motion": {"fps": 3}}, "train": {"data": {"frames": 4}, "seed": 9}}
+    )
+    assert config.curation() == CurateConfig.model_validate(
+        {"videos": "v", "out": "runs/pipeline", "motion": {"fps": 3}}
+    )
+    assert isinstance(config.selection(), SelectConfig)
+    assert isinstance(config.training(), TrainStagedConfig)
+    assert [s.data.frames for s in config.training().stages()] == [4, 4, 4]
+    assert {s.seed for s in config.training().stages()} == {9}
+
+
+def test_the_form_asks_for_no_path_that_follows():
+    definitions = PipelineConfig.model_json_schema()["$defs"]
+    for section, hidden in {
+        "CurateSection": {"videos", "out"},
+        "SelectSection": {"manifest", "out", "dry_run"},
+        "TrainSection": {"selection", "out"},
+        "SampleSection": {"checkpoint", "out"},
+    }.items():
+        assert not hidden & set(definitions[section]["properties"])
+    assert PipelineConfig.model_json_schema()["required"] == ["videos"]
+
+
+def test_every_field_of_the_form_is_described():
+    schema = PipelineConfig.model_json_schema()
+    for name, definition in {"": schema, **schema["$defs"]}.items():
+        for field, entry in definition.get("properties", {}).items():
+            meant = schema["$defs"].get(entry.get("$ref", "").rpartition("/")[2], {})
+            assert entry.get("description") or meant.get("description"), f"{name}.{field}"
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"name": "n", "flow": "curate", "config": {}},
+        {"name": "n", "flow": "curate", "config": {}, "cron": "* * * * *", "interval_s": 5},
+        {"name": "N", "flow": "curate", "config": {}, "interval_s": 5},
+        {"name": "n", "flow": "bogus", "config": {}, "interval_s": 5},
+    ],
+)
+def test_a_schedule_has_one_clock_a_known_flow_and_a_plain_name(schedule: dict):
+    with pytest.raises(ValidationError):
+        ServeConfig.model_validate({"schedules": [schedule]})
+
+
+def test_schedules_have_different_names():
+    schedule = {"name": "n", "flow": "curate", "config": {}, "interval_s": 5}
+    with pytest.raises(ValidationError, match="two schedules are named n"):
+        ServeConfig.model_validate({"schedules": [schedule, schedule]})
+
+
+def test_the_example_in_infra_is_a_good_one():
+    import yaml
+
+    from flows.serve import check_schedules
+
+    file = Path(__file__).parents[2] / "infra" / "serve.yaml"
+    config = ServeConfig.model_validate(yaml.safe_load(file.read_text()))
+    assert config.schedules
+    check_schedules(config.schedules)
