@@ -1,0 +1,170 @@
+"""How much and how a clip moves: mean optical flow (Blattmann et al. 2023, appendix C) and what the camera does.
+
+Farneback's flow (2003) between neighbouring 2 fps frames; each flow map is reduced to 16 px on the short side, and the
+magnitude is then averaged over time and space, in this order: opposite motions inside one cell cancel.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from curation.config import MotionSettings
+from curation.scores.base import ClipFrames, Column, Scorer
+
+# Farneback's parameters are part of the score's definition: another window or depth gives other magnitudes.
+FARNEBACK = {
+    "pyr_scale": 0.5,
+    "levels": 5,
+    "winsize": 15,
+    "iterations": 3,
+    "poly_n": 5,
+    "poly_sigma": 1.2,
+    "flags": 0,
+}
+SHORT_SIDE = 16
+STILL = 1.0  # percent of the short side per second below which the camera stands still
+AGREEMENT = 0.5  # share of the picture that has to follow the camera model
+BUCKET_FULL = 100.0  # percent of the short side per second that fills the last bucket
+
+
+def flow_map(previous: np.ndarray, current: np.ndarray, short_side: int = SHORT_SIDE) -> np.ndarray:
+    """Farneback's optical flow from `previous` to `current`, reduced in space.
+
+    Both are uint8 grey pictures (h, w) of one size. Returns float16 (h', w', 2) whose short side is `short_side` cells
+    (or the pictures' own, if smaller): displacement x right and y down, still in pixels of the given pictures.
+    Raises ValueError on pictures that do not fit together.
+    """
+    if previous.ndim != 2 or previous.shape != current.shape or previous.dtype != np.uint8 or current.dtype != np.uint8:
+        raise ValueError(
+            f"flow needs two uint8 grey pictures of one size, not {previous.shape} {previous.dtype} "
+            f"and {current.shape} {current.dtype}"
+        )
+    flow = cv2.calcOpticalFlowFarneback(previous, current, None, **FARNEBACK)  # type: ignore[call-overload]
+    height, width = previous.shape
+    scale = min(1.0, short_side / min(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(flow, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 2).astype(np.float16)
+
+
+def camera_motion(flow: np.ndarray, flow_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Fit translation and zoom to each flow map, robustly: what moves by itself should not move the camera.
+
+    The content at (x, y) from the picture's centre moves by (-dx + zoom x, -dy + zoom y), where the camera turned or
+    travelled by (dx, dy); so a camera that pans right has dx > 0 although the picture's content goes left.
+
+    `flow` is (pairs, h, w, 2) in pixels of `flow_size` (width, height). Returns (pairs, 3): dx, dy in those pixels and
+    zoom as relative growth, all per interval; and (pairs,): the share of cells that agree with the fit.
+    Iteratively reweighted least squares with Cauchy weights (Holland and Welsch 1977).
+    """
+    pairs, rows, columns, _ = flow.shape
+    width, height = flow_size
+    y, x = np.mgrid[0:rows, 0:columns].astype(np.float64)
+    x = (x.ravel() + 0.5) * (width / columns) - width / 2
+    y = (y.ravel() + 0.5) * (height / rows) - height / 2
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    # Unknowns: content shift in x and y, zoom. Rows: all horizontal, then all vertical equations.
+    design = np.concatenate([np.stack([one, zero, x], 1), np.stack([zero, one, y], 1)])
+    tolerance = 0.005 * min(width, height)
+    vectors, agreement = np.empty((pairs, 3)), np.empty(pairs)
+    for i, field in enumerate(flow.astype(np.float64)):
+        target = np.concatenate([field[..., 0].ravel(), field[..., 1].ravel()])
+        # The median is the start: from the mean, a large object could pull the fit to itself.
+        fit = np.array([np.median(field[..., 0]), np.median(field[..., 1]), 0.0])
+        for _ in range(12):
+            residual = np.linalg.norm((target - design @ fit).reshape(2, -1), axis=0)
+            weight = np.tile(1 / (1 + (residual / tolerance) ** 2), 2)
+            fit = np.linalg.solve(
+                design.T @ (design * weight[:, None]) + 1e-9 * np.eye(3), design.T @ (weight * target)
+            )
+        residual = np.linalg.norm((target - design @ fit).reshape(2, -1), axis=0)
+        speed = np.linalg.norm((design @ fit).reshape(2, -1), axis=0)
+        agreement[i] = np.mean(residual < 2 * tolerance + 0.25 * speed)
+        vectors[i] = (-fit[0], -fit[1], fit[2])
+    return vectors, agreement
+
+
+def name_camera(vectors: np.ndarray, agreement: np.ndarray, flow_size: tuple[int, int], fps: float) -> str:
+    """One word for the camera over a clip.
+
+    static | pan left | pan right | tilt up | tilt down | zoom in | zoom out | shake (moves to and fro) |
+    complex (no pan, tilt and zoom explains half of the picture in most pairs). A zoom weighs as far as it moves the
+    picture's edge: zoom times half the short side.
+    """
+    if np.median(agreement) < AGREEMENT:
+        return "complex"
+    short = min(flow_size)
+    speeds = vectors * np.array([1, 1, short / 2]) * (100 * fps / short)  # percent of the short side per second
+    mean = speeds.mean(0)
+    if np.abs(mean).max() >= STILL and np.linalg.norm(mean) >= 0.4 * np.linalg.norm(speeds, axis=1).mean():
+        axis = int(np.abs(mean).argmax())
+        names = (("pan left", "pan right"), ("tilt up", "tilt down"), ("zoom out", "zoom in"))
+        return names[axis][int(mean[axis] > 0)]
+    return "shake" if np.abs(speeds).max(1).mean() >= STILL else "static"
+
+
+def motion_bucket(motion: float, flow_size: tuple[int, int], fps: float) -> int:
+    """Motion as a whole number 0..255, to condition a model on.
+
+    With r = motion in percent of the short side per second, bucket = round(255 ln(1 + r) / ln(1 + 100)), at most 255:
+    fine steps where little moves, the last bucket at one short side per second. Independent of flow size and rate.
+    """
+    rate = 100 * motion * fps / min(flow_size)
+    return min(255, round(255 * float(np.log1p(rate) / np.log1p(BUCKET_FULL))))
+
+
+class Motion(Scorer):
+    """Flow magnitude and camera motion from the flow maps that decoding left."""
+
+    name = "motion"
+    version = 1
+
+    def __init__(self, settings: MotionSettings | None = None) -> None:
+        self.config = settings or MotionSettings()
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        unit = "px of flow size / interval"
+        return [
+            Column("motion", pa.float32(), "mean flow magnitude over time and space", unit),
+            Column("motion_p95", pa.float32(), "95th percentile of the flow magnitude over time and space", unit),
+            Column("camera", pa.string(), "static, pan, tilt or zoom with its direction, shake or complex"),
+            Column("camera_vector", pa.list_(pa.float32()), "mean camera motion: dx right, dy down, zoom", unit),
+            Column("motion_bucket", pa.int32(), "255 ln(1 + r) / ln(101), r = percent of the short side per second"),
+        ]
+
+    @property
+    def settings(self) -> Mapping[str, str | int | float | bool]:
+        return {
+            "method": "farneback",
+            "fps": self.config.fps,
+            "size_px": self.config.size_px,
+            "short_side": SHORT_SIDE,
+            "camera_still_percent_per_s": STILL,
+            "camera_agreement": AGREEMENT,
+            "bucket_full_percent_per_s": BUCKET_FULL,
+            **FARNEBACK,
+        }
+
+    def score(self, clips: Sequence[ClipFrames], known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Raises ValueError for a clip without a pair of samples: no motion seen is not no motion."""
+        return [self._measure(clip) for clip in clips]
+
+    def _measure(self, clip: ClipFrames) -> dict[str, Any]:
+        if len(clip.flow) == 0:
+            raise ValueError(f"no pair of {self.config.fps:g} fps samples lies inside the clip")
+        flow = clip.flow.astype(np.float32)
+        if not np.isfinite(flow).all():
+            raise ValueError("the flow holds values that are not finite")
+        magnitude = np.linalg.norm(flow, axis=-1)
+        motion = float(magnitude.mean())
+        vectors, agreement = camera_motion(flow, clip.flow_size)
+        return {
+            "motion": motion,
+            "motion_p95": float(np.percentile(magnitude, 95)),
+            "camera": name_camera(vectors, agreement, clip.flow_size, self.config.fps),
+            "camera_vector": [float(v) for v in vectors.mean(0)],
+            "motion_bucket": motion_bucket(motion, clip.flow_size, self.config.fps),
+        }
