@@ -1,0 +1,1 @@
+"""Networks F(z, noise, conditioning) that the parameterizations turn into denoisers."""

@@ -1,0 +1,1 @@
+"""Frozen text encoders: captions in, token states out."""

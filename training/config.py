@@ -1,0 +1,259 @@
+"""The configuration of training and sampling: one model a job, seen as UI form, YAML file and command line."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Strict(BaseModel):
+    """An unknown field is an error, not a typo that is silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Stage(StrEnum):
+    """The three stages of Stable Video Diffusion."""
+
+    image_pretrain = "image_pretrain"
+    video_pretrain = "video_pretrain"
+    finetune = "finetune"
+
+
+class Formulation(StrEnum):
+    """How noise is added and what the network predicts."""
+
+    edm = "edm"
+    v = "v"
+
+
+class Device(StrEnum):
+    """Where the network runs; auto takes a GPU where there is one."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Trainable(StrEnum):
+    """Which parameters a stage trains."""
+
+    auto = "auto"
+    all = "all"
+    temporal = "temporal"
+
+
+class ModelSettings(Strict):
+    """Sizes of a new network. A stage with a parent takes its parent's sizes."""
+
+    width: int = Field(default=32, ge=8, multiple_of=8)
+    """Channels of the finest level."""
+    multipliers: list[int] = Field(default=[1, 2, 2], min_length=1)
+    """Channels of each level as a multiple of width; each level halves height and width."""
+    blocks: int = Field(default=1, ge=1)
+    """Residual blocks in a level."""
+    attention_levels: list[int] = [1, 2]
+    """Levels that attend over space and to the caption; 0 is the finest."""
+    patch: int = Field(default=2, ge=1)
+    """Pixels (side) folded into channels before the first layer."""
+    head_dim: int = Field(default=32, ge=8, multiple_of=2)
+    """Channels of an attention head."""
+
+    @model_validator(mode="after")
+    def _levels_exist(self) -> "ModelSettings":
+        if wrong := [i for i in self.attention_levels if not 0 <= i < len(self.multipliers)]:
+            raise ValueError(f"attention_levels {wrong} do not exist: there are {len(self.multipliers)} levels")
+        if any(m < 1 for m in self.multipliers):
+            raise ValueError("multipliers must be 1 or more")
+        return self
+
+
+class CaptionWeights(Strict):
+    """How often each of a clip's captions is shown; where one is missing the others share its part."""
+
+    image: float = Field(default=0.5, ge=0)
+    """Weight of the image captioner's caption (column caption_image)."""
+    video: float = Field(default=0.25, ge=0)
+    """Weight of the video captioner's caption (column caption_video)."""
+    fused: float = Field(default=0.25, ge=0)
+    """Weight of the fused caption (column caption_fused)."""
+
+    @model_validator(mode="after")
+    def _not_all_zero(self) -> "CaptionWeights":
+        if self.image + self.video + self.fused == 0:
+            raise ValueError("at least one caption weight must be above 0")
+        return self
+
+
+class DataSettings(Strict):
+    """What the network sees of a clip."""
+
+    height: int = Field(default=32, ge=8)
+    """Height in pixels; frames are resized to cover height x width and cropped at the centre."""
+    width: int = Field(default=56, ge=8)
+    """Width in pixels."""
+    frames: int = Field(default=8, ge=1)
+    """Frames of a training video; the image stage takes one."""
+    fps: list[float] = Field(default=[8.0, 12.0], min_length=1)
+    """Frame rates at which clips are sampled, drawn at random and shown to the network. Clips too short for all of
+    them are sampled at the lowest rate that fits."""
+    text_drop: float = Field(default=0.1, ge=0, le=1)
+    """Share of samples whose caption is left empty, so that guidance works."""
+    captions: CaptionWeights = CaptionWeights()
+    """How often each caption is shown."""
+    holdout_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the clips kept for evaluation, split by source video; at least one where there are two or more."""
+    cache: str = ""
+    """Folder for decoded frames; empty takes the folder `cache` beside the checkpoint."""
+    cache_gb: float = Field(default=4.0, ge=0)
+    """A selection whose resized frames take more than this is decoded as it is read."""
+
+    @model_validator(mode="after")
+    def _rates_are_positive(self) -> "DataSettings":
+        if any(rate <= 0 for rate in self.fps):
+            raise ValueError("fps must all be above 0")
+        return self
+
+
+class OptimSettings(Strict):
+    """How long and how a stage is optimised. Everything is counted in samples, not in steps."""
+
+    samples: int = Field(default=2048, ge=1)
+    """Samples (images or videos) to train on, repeats included; rounded up to whole batches."""
+    batch: int = Field(default=16, ge=1)
+    """Samples in a batch."""
+    lr: float = Field(default=1e-3, gt=0)
+    """AdamW's learning rate, reached after the warm-up."""
+    warmup: int = Field(default=256, ge=0)
+    """Samples over which the learning rate rises from 0."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's decoupled weight decay."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Gradients longer than this are scaled down to it."""
+    ema_half_life: float = Field(default=2000, gt=0)
+    """Half-life in samples of the averaged weights, never above a twentieth of the samples seen so far."""
+    trainable: Trainable = Trainable.auto
+    """auto trains the temporal layers alone in video_pretrain and everything else otherwise."""
+    best_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training clips with the highest `best_by`; the finetune stage is meant for a share below 1."""
+    best_by: str = "technical_quality"
+    """Column that ranks clips for best_fraction."""
+    checkpoint_every: int = Field(default=1024, ge=1)
+    """Samples between checkpoints."""
+
+
+class TrainStageConfig(Strict):
+    """Train one stage on a selection."""
+
+    stage: Stage = Stage.image_pretrain
+    """image_pretrain on single frames; video_pretrain inflates its parent; finetune goes on from its parent."""
+    selection: str = "runs/selection"
+    """Folder of a selection, with its clips.parquet."""
+    out: str = "runs/training/image_pretrain"
+    """Folder for checkpoint, metrics and loss curve. Running again on it resumes, or says that it is finished."""
+    parent: str = ""
+    """Checkpoint to start from: a file, or the folder of a finished stage. Only image_pretrain may go without."""
+    formulation: Formulation = Formulation.edm
+    """edm (Karras et al. 2022) or v (v-prediction on the cosine schedule)."""
+    model: ModelSettings = ModelSettings()
+    """Sizes of a new network."""
+    data: DataSettings = DataSettings()
+    """What the network sees of a clip."""
+    optim: OptimSettings = OptimSettings()
+    """How long and how the stage is optimised."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of weights, order, captions and noise."""
+    device: Device = Device.auto
+    """Where to train."""
+    log_seconds: float = Field(default=1.0, gt=0)
+    """Seconds between two lines of metrics."""
+
+    @model_validator(mode="after")
+    def _has_a_parent(self) -> "TrainStageConfig":
+        if self.stage != Stage.image_pretrain and not self.parent:
+            raise ValueError(f"parent: {self.stage} needs the checkpoint to start from")
+        return self
+
+
+class TrainStagedConfig(Strict):
+    """Train the three stages in sequence, each from the one before."""
+
+    selection: str = "runs/selection"
+    """Folder of a selection, with its clips.parquet."""
+    out: str = "runs/training"
+    """Folder for the three stages' folders."""
+    formulation: Formulation = Formulation.edm
+    """edm (Karras et al. 2022) or v (v-prediction on the cosine schedule)."""
+    model: ModelSettings = ModelSettings()
+    """Sizes of the network."""
+    data: DataSettings = DataSettings()
+    """What the network sees of a clip, in all stages."""
+    image_pretrain: OptimSettings = OptimSettings()
+    """How the image stage is optimised."""
+    video_pretrain: OptimSettings = OptimSettings()
+    """How the video stage is optimised."""
+    finetune: OptimSettings = OptimSettings(best_fraction=0.5)
+    """How the last stage is optimised."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of weights, order, captions and noise."""
+    device: Device = Device.auto
+    """Where to train."""
+    log_seconds: float = Field(default=1.0, gt=0)
+    """Seconds between two lines of metrics."""
+
+    def stages(self) -> list[TrainStageConfig]:
+        """The three stages' configurations; each parent is the folder of the stage before."""
+        stages, parent = [], ""
+        data = self.data.model_copy(update={"cache": self.data.cache or str(Path(self.out) / "cache")})
+        for stage in Stage:
+            out = str(Path(self.out) / stage.value)
+            common = {key: getattr(self, key) for key in ("selection", "formulation", "model", "seed", "device")}
+            stages.append(
+                TrainStageConfig(
+                    **common,
+                    stage=stage,
+                    out=out,
+                    parent=parent,
+                    data=data,
+                    optim=getattr(self, stage.value),
+                    log_seconds=self.log_seconds,
+                )
+            )
+            parent = out
+        return stages
+
+
+class SamplerName(StrEnum):
+    """Which sampler integrates from noise to video."""
+
+    heun = "heun"
+    ddim = "ddim"
+
+
+class SampleConfig(Strict):
+    """Sample videos from a checkpoint, as MP4 and GIF."""
+
+    checkpoint: str = "runs/training/finetune"
+    """A checkpoint file, or the folder of a stage."""
+    prompts: list[str] = Field(default=[""], min_length=1)
+    """One video each; the empty prompt is unconditional."""
+    out: str = "runs/sample"
+    """Path of the videos without suffix: with several prompts, -1, -2, ... is added."""
+    steps: int = Field(default=18, ge=1)
+    """Steps of the sampler."""
+    sampler: SamplerName = SamplerName.heun
+    """heun calls the network twice a step, ddim once."""
+    guidance: float = Field(default=2.0, ge=0)
+    """Classifier-free guidance scale; 1 is none."""
+    fps: float = Field(default=8.0, gt=0)
+    """Frame rate that the network is asked for and the files play at."""
+    motion: float | None = Field(default=None, ge=0)
+    """Motion score that the network is asked for, in the manifest's unit; unknown if not given."""
+    frames: int | None = Field(default=None, ge=1)
+    """Frames; as many as in training if not given."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the noise."""
+    enlarge: int = Field(default=4, ge=1, le=16)
+    """Every pixel becomes a square of this side in the files, so that small videos can be seen."""
+    device: Device = Device.auto
+    """Where to sample."""

@@ -1,0 +1,118 @@
+"""From a checkpoint and prompts to videos: MP4 and GIF, and a strip of frames as PNG."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.video.stream import VideoStream
+from PIL import Image
+
+from models.backbones.unet import UNet, UNetConfig
+from models.diffusion.guidance import Guided
+from models.diffusion.losses import denoiser
+from models.diffusion.samplers import DDIM, Heun, sample
+from training import checkpoint as checkpoints
+from training.conditioning import Conditioner
+from training.config import Formulation, SampleConfig, SamplerName
+from training.errors import TrainingError
+from training.stages import Stopped, make_loss, pick_device
+from training.trainer import OnEvent, mix
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """One sampled video's files. `strip` shows its frames side by side."""
+
+    prompt: str
+    mp4: str
+    gif: str
+    strip: str
+    frames: int
+    seconds: float
+
+
+def run_sample(
+    config: SampleConfig, on_event: OnEvent = lambda event: None, stop: Callable[[], bool] = lambda: False
+) -> list[SampleResult]:
+    """Sample every prompt and write its files. Raises TrainingError for what the user can mend."""
+    loaded = checkpoints.load(config.checkpoint)
+    stage = loaded.lineage.config
+    device = pick_device(config.device)
+    network = UNet(UNetConfig.of(loaded.lineage.network))
+    network.load_state_dict(loaded.ema)
+    network.to(device).eval().requires_grad_(False)
+    loss, conditioner = make_loss(Formulation(stage["formulation"])), Conditioner(device)
+    denoise = denoiser(loss, network)
+    sampler = Heun() if config.sampler == SamplerName.heun else DDIM()
+    # a network without temporal layers makes pictures: frames of it would have nothing to do with one another
+    frames = (config.frames or stage["data"]["frames"]) if network.config.temporal else 1
+    shape = (1, 3, frames, stage["data"]["height"], stage["data"]["width"])
+    out = Path(config.out).with_suffix("") if Path(config.out).suffix in (".mp4", ".gif", ".png") else Path(config.out)
+
+    results = []
+    for i, prompt in enumerate(config.prompts):
+        began = time.monotonic()
+        on_event({"event": "phase", "phase": "sampling", "prompt": prompt, "of": len(config.prompts), "index": i})
+        fps = torch.tensor([config.fps if network.config.temporal else math.nan])
+        motion = torch.tensor([math.nan if config.motion is None else config.motion])
+        both = conditioner.of([prompt, ""], fps.expand(2), motion.expand(2))
+        cond, uncond = ({k: v[j : j + 1] for k, v in both.items()} for j in (0, 1))
+        guided = Guided(denoise, cond, uncond, config.guidance if prompt else 1.0)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(mix(config.seed, i))).to(device)
+        noise = noise if network.config.temporal else noise[:, :, 0]
+
+        def step(done: int, steps: int) -> None:
+            on_event({"event": "sampling", "step": done, "of": steps})
+            if stop():
+                raise Stopped("sampling stopped")
+
+        x = sample(guided, noise, loss.schedule, config.steps, sampler, step)[0]
+        x = x if x.ndim == 4 else x[:, None]
+        pixels = ((x.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(0, -1).cpu().numpy()
+        stem = out if len(config.prompts) == 1 else out.with_name(f"{out.name}-{i + 1}")
+        try:
+            paths = write_video(pixels, stem, config.fps, config.enlarge)
+        except OSError as error:
+            raise TrainingError(f"out: {stem} cannot be written ({error.strerror or error})") from error
+        result = SampleResult(prompt, *(str(p) for p in paths), frames=len(pixels), seconds=time.monotonic() - began)
+        on_event({"event": "result", **asdict(result)})
+        results.append(result)
+    return results
+
+
+def write_video(frames: np.ndarray, stem: Path, fps: float, enlarge: int = 1) -> tuple[Path, Path, Path]:
+    """Write uint8 RGB frames (t, h, w, 3) as stem.mp4 (H.264), stem.gif and stem.png (all frames in a row).
+
+    Every pixel becomes `enlarge` x `enlarge`; sides must then be even for the MP4, so odd ones lose their last line.
+    """
+    large = frames.repeat(enlarge, 1).repeat(enlarge, 2)
+    mp4, gif, png = (stem.with_name(stem.name + suffix) for suffix in (".mp4", ".gif", ".png"))
+    checkpoints.write_atomic(mp4, lambda temporary: _encode(large, temporary, fps))
+    pictures = [Image.fromarray(frame) for frame in large]
+    checkpoints.write_atomic(
+        gif,
+        lambda temporary: pictures[0].save(
+            temporary, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0
+        ),
+    )
+    strip = Image.fromarray(np.concatenate(list(large), axis=1))
+    checkpoints.write_atomic(png, lambda temporary: strip.save(temporary, "PNG"))
+    return mp4, gif, png
+
+
+def _encode(frames: np.ndarray, path: Path, fps: float) -> None:
+    height, width = (side - side % 2 for side in frames.shape[1:3])
+    with av.open(path, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "15"}
+        for pixels in frames[:, :height, :width]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
+        container.mux(stream.encode())
