@@ -22,30 +22,30 @@ class Profile(StrEnum):
 class CutSettings(Strict):
     """The cut cascade: three detectors at three frame rates with three thresholds."""
 
-    width_px: int = Field(256, ge=32, le=1024)
+    width_px: int = Field(default=256, ge=32, le=1024)
     """Width at which the detectors see the frames."""
-    hard_threshold: float = Field(2.5, gt=0)
+    hard_threshold: float = Field(default=2.5, gt=0)
     """Adaptive detector on every frame: how many times the local average a frame's change must be to be looked at."""
-    hard_min_content: float = Field(8.0, gt=0)
+    hard_min_content: float = Field(default=8.0, gt=0)
     """Adaptive detector: the least HSV change (0-255) that is looked at."""
-    medium_fps: float = Field(6.0, gt=0)
+    medium_fps: float = Field(default=6.0, gt=0)
     """Frame rate of the content detector, which sees quick transitions."""
-    medium_threshold: float = Field(27.0, gt=0)
+    medium_threshold: float = Field(default=14.0, gt=0)
     """Content detector: HSV change between two of its frames."""
-    slow_fps: float = Field(2.0, gt=0)
+    slow_fps: float = Field(default=2.0, gt=0)
     """Frame rate of the histogram detector, which sees fades and dissolves."""
-    slow_threshold: float = Field(0.35, gt=0, lt=1)
+    slow_threshold: float = Field(default=0.35, gt=0, lt=1)
     """Histogram detector: how far the luma histogram may decorrelate between two of its frames."""
 
 
 class ClipSettings(Strict):
     """How shots become clips."""
 
-    min_length_s: float = Field(1.0, ge=0.5)
+    min_length_s: float = Field(default=1.0, ge=0.5)
     """Shots and remainders shorter than this give no clip; they stay in the shot table with that reason."""
-    max_length_s: float = Field(10.0, gt=0)
+    max_length_s: float = Field(default=10.0, gt=0)
     """Longer shots are split."""
-    max_snap_s: float = Field(1.0, ge=0)
+    max_snap_s: float = Field(default=1.0, ge=0)
     """A clip starts on the first keyframe of its shot when that costs at most this much; else on the cut itself."""
 
     @model_validator(mode="after")
@@ -58,9 +58,9 @@ class ClipSettings(Strict):
 class MotionSettings(Strict):
     """Dense optical flow, as Stable Video Diffusion measures it."""
 
-    fps: float = Field(2.0, gt=0, le=30)
+    fps: float = Field(default=2.0, gt=0, le=30)
     """Rate at which frames are compared."""
-    size_px: int = Field(144, ge=32, le=720)
+    size_px: int = Field(default=144, ge=32, le=720)
     """Short side at which Farneback's flow is computed; part of the score's definition."""
 
 
@@ -69,7 +69,7 @@ class TextSettings(Strict):
 
     enabled: bool = True
     """Switch the text score off: it is the dearest one on a CPU."""
-    canvas_px: int = Field(640, ge=128, le=2560)
+    canvas_px: int = Field(default=640, ge=128, le=2560)
     """Long side at which CRAFT looks at a frame."""
     recognise: bool = True
     """Also read the text that was found."""
@@ -106,19 +106,19 @@ class CurateConfig(Strict):
     motion: MotionSettings = MotionSettings()
     text: TextSettings = TextSettings()
     weights: WeightSettings = WeightSettings()
-    thumbnail_px: int = Field(640, ge=64, le=2048)
+    thumbnail_px: int = Field(default=640, ge=64, le=2048)
     """Long side of the frames that the scorers see."""
-    preview_px: int = Field(192, ge=0, le=1024)
+    preview_px: int = Field(default=192, ge=0, le=1024)
     """Long side of the small picture kept with each clip for contact sheets; 0 keeps none."""
-    videos_per_shard: int = Field(8, ge=1)
+    videos_per_shard: int = Field(default=8, ge=1)
     """Videos in a shard, the unit of work, retry and output."""
-    cpus: int | None = Field(None, ge=1)
+    cpus: int | None = Field(default=None, ge=1)
     """Cores to use; all of them if not given."""
     remeasure: bool = False
     """Replace what was measured with other settings; without it such a manifest is left alone."""
     retry_failed: bool = False
     """Try videos again that could not be read or measured."""
-    no_progress_minutes: float = Field(30.0, gt=0)
+    no_progress_minutes: float = Field(default=30.0, gt=0)
     """End a run in which nothing has finished for this long, and say what it was doing."""
 
 
@@ -131,9 +131,9 @@ class Rule(Strict):
     """Lowest value that stays."""
     max: float | None = None
     """Highest value that stays."""
-    min_percentile: float | None = Field(None, ge=0, le=100)
+    min_percentile: float | None = Field(default=None, ge=0, le=100)
     """Clips below this percentile fall: 25 drops the lowest quarter."""
-    max_percentile: float | None = Field(None, ge=0, le=100)
+    max_percentile: float | None = Field(default=None, ge=0, le=100)
     """Clips above this percentile fall: 75 drops the highest quarter."""
     missing: Literal["reject", "keep"] = "reject"
     """What happens to a clip whose score is null because it could not be measured."""
@@ -148,13 +148,13 @@ class Rule(Strict):
 class Policy(Strict):
     """Thresholds over scores. Applying one to a manifest gives a selection."""
 
-    name: str = Field("default", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    name: str = Field(default="default", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """Short name, used in file names."""
     rules: list[Rule] = []
     """All of them must hold."""
     drop_duplicates: bool = True
     """Of clips that look the same (re-encoded, scaled), keep one."""
-    duplicate_bits: int = Field(6, ge=0, le=16)
+    duplicate_bits: int = Field(default=6, ge=0, le=16)
     """How many of a frame hash's 64 bits may differ, on average, between duplicates."""
 
 

@@ -12,8 +12,9 @@ from fractions import Fraction
 
 import av
 import av.container
+import av.error
 import cv2
-import fsspec
+import fsspec.core
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -95,7 +96,7 @@ class Frame:
         if picture.format.name not in _PLANAR_8BIT:
             picture = picture.reformat(format="yuv420p")
         return [
-            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+            np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
             for plane in picture.planes
         ]
 
@@ -104,7 +105,7 @@ class Frame:
         planes = self._planes()
         luma = cv2.resize(planes[0], (width, height), interpolation=cv2.INTER_AREA)
         if self.picture.format.name in _FULL_RANGE or self.picture.format.name == "gray":
-            luma = _TO_VIDEO_RANGE[luma]
+            luma = cv2.LUT(luma, _TO_VIDEO_RANGE)
         out = np.full((height * 3 // 2, width), 128, np.uint8)
         out[:height] = luma
         chroma = out[height:].reshape(2, height // 2, width // 2)
@@ -174,10 +175,9 @@ def _opened(uri: str) -> Iterator[tuple[av.container.InputContainer, VideoStream
     handle = None
     try:
         if "://" in uri:
-            handle = fsspec.open(uri, "rb").open()
-            container = av.open(handle, metadata_errors="ignore")
-        else:
-            container = av.open(uri, metadata_errors="ignore")
+            store, path = fsspec.core.url_to_fs(uri)
+            handle = store.open(path, "rb")
+        container = av.open(handle or uri, "r", metadata_errors="ignore")
     except (av.error.FFmpegError, OSError, ValueError, ImportError) as error:
         if handle is not None:
             handle.close()

@@ -138,7 +138,9 @@ class Manifest:
         for root in (Path(folder), Path(folder) / "manifest"):
             if (root / "clips").is_dir():
                 return cls(root)
-        raise CurationError(f"manifest: {str(folder)!r} holds no manifest; make one with `rushes curate VIDEOS --out DIR`")
+        raise CurationError(
+            f"manifest: {str(folder)!r} holds no manifest; make one with `rushes curate VIDEOS --out DIR`"
+        )
 
     def shards(self) -> list[str]:
         """Names of the committed shards, sorted."""

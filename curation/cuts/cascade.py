@@ -51,7 +51,7 @@ class Cascade:
     a few seconds of footage after it happened, and `flush` gives the rest."""
 
     def __init__(self, settings: CutSettings, fps: float) -> None:
-        self._fps = fps
+        self._fps = float(fps)
         self._adaptive = _Adaptive(
             adaptive_threshold=settings.hard_threshold, min_scene_len=1, min_content_val=settings.hard_min_content
         )
@@ -136,7 +136,8 @@ class Cascade:
         ]
         content = self._history[at][1]
         after = [self._history[i][0] for i in range(at, min(len(self._history), at + _NEIGHBOURS + 1))]
-        if is_cut(self._history[at - 1][0], after, content, content / (float(np.mean(around or [0.0])) + 1e-3)):
+        before = [self._history[i][0] for i in range(max(0, at - _NEIGHBOURS), at)]
+        if is_cut(before, after, content, content / (float(np.mean(around or [0.0])) + 1e-3)):
             time = after[0].time
             self._cuts.append(Transition("cut", time, time, index, index))
 

@@ -55,16 +55,18 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + a.size))
 
 
-def is_cut(before: Signature, after: Sequence[Signature], content: float, isolation: float) -> bool:
-    """Whether the step from `before` to `after[0]` is a hard cut; `after` are the next frames, the more the surer.
+def is_cut(before: Sequence[Signature], after: Sequence[Signature], content: float, isolation: float) -> bool:
+    """Whether the step from `before[-1]` to `after[0]` is a hard cut. Up to 5 frames before it and 7 after are
+    compared, so that neither side of a flash is one.
 
     `content` is the detectors' HSV difference, `isolation` its ratio to the frames around.
     """
-    step = float(np.abs(after[0].colour - before.colour).mean())
-    returned = max(likeness(before.luma, s.luma) for s in after[:7:2])
-    if returned < 0.65 and step >= 8:
+    old, new = before[-1:-6:-2], after[:7:2]
+    step = float(np.abs(after[0].colour - before[-1].colour).mean())
+    if step >= 8 and max(likeness(a.luma, b.luma) for a in old for b in new) < 0.65:
         return max(content, step) >= 25 or isolation >= 8
-    return isolation >= 15 and step >= 20  # the same layout in other colours
+    recoloured = min(float(np.abs(b.colour - a.colour).mean()) for a in old for b in new)
+    return isolation >= 15 and recoloured >= 20  # the same layout in other colours
 
 
 def gradual_kind(window: Sequence[Signature]) -> Literal["fade", "dissolve"] | None:
@@ -73,22 +75,42 @@ def gradual_kind(window: Sequence[Signature]) -> Literal["fade", "dissolve"] | N
         return None
     contrast = np.array([s.luma.std() for s in window])
     brightness = np.array([s.luma.mean() for s in window])
-    blankest = contrast.argmin()
-    if contrast[blankest] < 6 and np.ptp(contrast) > 4 and not 40 < brightness[blankest] < 215:
-        return "fade"  # through black or white; a blank in between is sky or a wall
+    blank = np.flatnonzero(contrast < 6)
+    if len(blank) and np.ptp(contrast) > 4 and not 40 < brightness[contrast.argmin()] < 215:
+        return None if _is_flash(window, blank) else "fade"  # a blank of another shade is sky or a wall
     if contrast.max() < 6 and np.ptp(brightness) > 30:
         return "fade"
-    first, last = window[0].luma, window[-1].luma
-    if likeness(first, last) < 0.6 and _mixture_residual(window) < 0.12:
+    if not len(blank) and likeness(window[0].luma, window[-1].luma) < 0.6 and _mixture_residual(window) < 0.35:
         return "dissolve"
     return None
 
 
+def _is_flash(window: Sequence[Signature], blank: np.ndarray) -> bool:
+    """Whether a few blank frames lead back to the picture that was there before."""
+    first, last = int(blank[0]), int(blank[-1])
+    return (
+        last - first < 5
+        and 0 < first
+        and last + 1 < len(window)
+        and likeness(window[first - 1].luma, window[last + 1].luma) > 0.6
+    )
+
+
 def _mixture_residual(window: Sequence[Signature]) -> float:
-    """Mean share of the inner frames' variance that is no linear mixture of the two end frames, 0 to 1."""
-    ends = np.stack([window[0].luma.ravel(), window[-1].luma.ravel()], axis=1)
-    inner = np.stack([s.luma.ravel() for s in window[1:-1]], axis=1)
-    ends, inner = ends - ends.mean(axis=0), inner - inner.mean(axis=0)
-    weights, *_ = np.linalg.lstsq(ends, inner, rcond=None)
-    unexplained = ((inner - ends @ weights) ** 2).sum(axis=0)
-    return float((unexplained / ((inner**2).sum(axis=0) + 4 * len(inner))).mean())
+    """How far the inner frames are from being mixtures (1 - w) first + w last: the squared rest over w (1 - w) times
+    the squared distance of the ends, median over the frames. 0 is a pure dissolve; a frame that is as far from both
+    ends as they are from one another, as in a pan, gives 1 and more.
+    """
+    first = window[0].luma
+    step = window[-1].luma - first
+    distance = float((step**2).sum())
+    if distance < 36 * step.size:
+        return np.inf  # the ends differ by noise
+    rests = []
+    for inner in window[1:-1]:
+        weight = float(((inner.luma - first) * step).sum()) / distance
+        rest = inner.luma - first - weight * step
+        # the constants keep frames near either end, where w (1 - w) vanishes, from dividing by nothing
+        scale = (max(0.0, weight * (1 - weight)) + 0.02) * distance + 4 * step.size
+        rests.append(float((rest**2).sum()) / scale)
+    return float(np.median(rests))

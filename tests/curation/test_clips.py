@@ -1,0 +1,67 @@
+"""Splitting of shots into clips."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.clips import Splitter, clip_id
+from curation.config import ClipSettings
+
+SETTINGS = ClipSettings(min_length_s=1.0, max_length_s=4.0, max_snap_s=1.0)
+
+
+def test_a_clip_starts_on_the_first_keyframe_after_the_cut():
+    (span,) = Splitter(2.0, SETTINGS).take([2.4, 2.8], 5.0, final=True)
+    assert (span.start, span.end, span.starts_on_keyframe) == (2.4, 5.0, True)
+
+
+def test_a_keyframe_too_far_away_is_not_waited_for():
+    (span,) = Splitter(2.0, SETTINGS).take([3.5], 5.0, final=True)
+    assert (span.start, span.starts_on_keyframe) == (2.0, False)
+
+
+def test_a_keyframe_that_would_leave_too_little_is_not_taken():
+    (span,) = Splitter(2.0, SETTINGS).take([2.9], 3.2, final=True)
+    assert (span.start, span.end) == (2.0, 3.2)
+
+
+def test_a_short_shot_gives_nothing():
+    assert Splitter(2.0, SETTINGS).take([2.0], 2.9, final=True) == []
+
+
+def test_nothing_is_promised_before_it_is_certain():
+    splitter = Splitter(0.0, SETTINGS)
+    assert splitter.take([0.0], 4.5, final=False) == []
+    assert len(splitter.take([0.0], 5.0, final=False)) == 1
+    assert splitter.oldest_needed == 4.0
+
+
+@given(
+    length=st.floats(0.05, 40),
+    keyframes=st.lists(st.floats(0, 40), max_size=60).map(sorted),
+    looks=st.lists(st.floats(0, 1), max_size=20).map(sorted),
+)
+def test_clips_are_ordered_bounded_disjoint_and_do_not_depend_on_when_one_looks(length, keyframes, looks):
+    online, spans = Splitter(0.0, SETTINGS), []
+    for share in looks:
+        known = [k for k in keyframes if k <= share * length]
+        spans += online.take(known, share * length, final=False)
+    spans += online.take(keyframes, length, final=True)
+    assert spans == Splitter(0.0, SETTINGS).take(keyframes, length, final=True)
+    for before, after in zip(spans, spans[1:], strict=False):
+        assert before.end <= after.start
+    for span in spans:
+        assert 1.0 - 1e-3 <= span.end - span.start <= 4.0 + 1e-9
+        assert 0 <= span.start < span.end <= length
+        assert not span.starts_on_keyframe or span.start in keyframes
+
+
+def test_the_name_depends_on_content_and_times_alone():
+    assert clip_id("abc", 1.0, 2.0) == clip_id("abc", 1.0 + 1e-9, 2.0)
+    assert len({clip_id("abc", 1.0, 2.0), clip_id("abd", 1.0, 2.0), clip_id("abc", 1.0, 2.1)}) == 3
+    assert len(clip_id("abc", 1.0, 2.0)) == 24
+
+
+def test_lengths_must_be_ordered():
+    with pytest.raises(ValueError, match="below min_length_s"):
+        ClipSettings(min_length_s=5, max_length_s=2)
