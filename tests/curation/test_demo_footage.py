@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from curation import demo_footage
 from curation.errors import CurationError
@@ -78,13 +79,12 @@ def test_still_slide_does_not_move(folder: Path) -> None:
     assert np.abs(frames - frames[0]).mean(axis=(1, 2)).max() < 1.5  # the codec's own drift over four seconds
 
 
-def test_blurred_dark_is_dark_and_has_no_edges(folder: Path) -> None:
-    frames = luma(folder / "blurred_dark.mp4")
-    original = luma(folder / "bikes.mp4")[76:137]
-    assert len(frames) == len(original)
-    assert frames.mean() < 40
-    edges, sharp = (np.abs(np.diff(f, axis=2)).mean() for f in (frames, original))
-    assert edges < sharp / 6
+def test_blurred_dark_is_dark_and_has_no_edges_but_moves(folder: Path) -> None:
+    frames, sharp = luma(folder / "blurred_dark.mp4"), luma(folder / "street_pan.mp4")
+    assert frames.mean() < 50
+    edges, sharp_edges = (np.abs(np.diff(f / f.std(), axis=2)).mean() for f in (frames, sharp))
+    assert edges < sharp_edges / 2  # at equal contrast
+    assert np.abs(frames[12:] - frames[:-12]).mean(axis=(1, 2)).min() > 2
 
 
 def test_credits_scroll_up_by_one_pixel_a_frame(folder: Path) -> None:
@@ -94,14 +94,14 @@ def test_credits_scroll_up_by_one_pixel_a_frame(folder: Path) -> None:
     assert 0.02 < (frames > 128).mean() < 0.2  # white letters on black
 
 
-def test_duplicate_shows_carphone_again_in_another_size_and_codec(folder: Path) -> None:
+def test_duplicate_shows_a_shot_of_bikes_again_in_another_size_and_codec(folder: Path) -> None:
     with av.open(str(folder / "duplicate_reencoded.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "mpeg4"
-        assert container.streams.video[0].average_rate == Fraction(30000, 1001)
-    copy, original = luma(folder / "duplicate_reencoded.mp4"), luma(folder / "carphone_pristine.mp4")
+        assert container.streams.video[0].average_rate == Fraction(25)
+    copy, original = luma(folder / "duplicate_reencoded.mp4"), luma(folder / "bikes.mp4")[187:242]
     assert len(copy) == len(original)
-    halved = copy.reshape(len(copy), original.shape[1], 2, original.shape[2], 2).mean(axis=(2, 4))
-    error = ((halved - original) ** 2).mean(axis=(1, 2))
+    small = [Image.fromarray(f).resize((480, 204), Image.Resampling.BOX) for f in original]
+    error = ((copy - np.stack([np.asarray(f) for f in small])) ** 2).mean(axis=(1, 2))
     assert (10 * np.log10(255**2 / error)).min() > 25  # dB, every frame
 
 
