@@ -125,6 +125,7 @@ def pipeline(config: "PipelineConfig") -> int:
 def run_pipeline(config: "PipelineConfig") -> "PipelineSummary":
     """Run the flow: on the server of a running `rushes serve`, else on one that lives as long as the run."""
     home = environment.prepare()
+    home.mkdir(parents=True, exist_ok=True)
     served = environment.attach(home)
     where = served.api.removesuffix("/api") if served else ""
     print(f"running the flow `pipeline`, shown at {where}" if where else "starting Prefect (about 20 s)", flush=True)

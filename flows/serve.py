@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
 HOST = "127.0.0.1"
+RAY_ATTEMPTS = 3
 DEPLOYMENT = "local"
 FLOWS = {
     FlowName.curate: "flows.curate:curate",
@@ -59,6 +60,9 @@ def serve(config: ServeConfig) -> None:
             f"already served at {running.api.removesuffix('/api')} by process {running.pid}; stop it first"
         )
     check_port_free(config.port)
+    # Before Prefect is imported, which checking the schedules does: it reads both once.
+    home.mkdir(parents=True, exist_ok=True)
+    api = os.environ["PREFECT_API_URL"] = f"http://{HOST}:{config.port}/api"
     check_schedules(config.schedules)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_sigterm_interrupts())
@@ -67,9 +71,7 @@ def serve(config: ServeConfig) -> None:
         if config.ray:
             token = _write_token(home)
             ray, address = stack.enter_context(_ray(config, home, token))
-        api = f"http://{HOST}:{config.port}/api"
         served = environment.Served(api, address, str(token) if token else None, os.getpid())
-        os.environ["PREFECT_API_URL"] = api
         if address and token:
             os.environ["RAY_ADDRESS"] = address
             environment.use_ray_token(token)
@@ -181,11 +183,12 @@ def _run_deployments(config: ServeConfig, children: dict[str, ProcessGroup], hom
 
 @contextlib.contextmanager
 def _server(port: int, home: Path, timeout_s: float) -> Iterator[ProcessGroup]:
-    env = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+    api = f"http://{HOST}:{port}/api"
+    env = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | {"PREFECT_UI_API_URL": api}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     with ProcessGroup(command, env=env, log=home / "server.log", grace_s=10.0) as server:
         print("starting Prefect's server (up to half a minute the first time)", flush=True)
-        _wait(server, lambda: environment.answers(f"http://{HOST}:{port}/api"), timeout_s, "Prefect's server")
+        _wait(server, lambda: environment.answers(api), timeout_s, "Prefect's server")
         yield server
 
 
@@ -195,7 +198,7 @@ def _ray(config: ServeConfig, home: Path, token: Path) -> Iterator[tuple[Process
     env.pop("RAY_ADDRESS", None)
     environment.use_ray_token(token, env)
     print("starting Ray", flush=True)
-    for attempt in (1, 2):  # its start has a fixed wait of 30 s that a busy machine can exceed
+    for attempt in range(1, RAY_ATTEMPTS + 1):  # its start has a fixed wait of 30 s that a busy machine can exceed
         port = free_port()
         with contextlib.ExitStack() as stack:
             # Unix socket paths are limited to 107 bytes, so the session cannot live in a deep home.
@@ -209,9 +212,9 @@ def _ray(config: ServeConfig, home: Path, token: Path) -> Iterator[tuple[Process
             try:
                 _wait(ray, lambda log=log: "Ray runtime started" in log.read_text(), config.start_timeout_s, "Ray")
             except StartError:
-                if attempt == 2:
+                if attempt == RAY_ATTEMPTS:
                     raise
-                print("Ray did not start; trying once more", flush=True)
+                print("Ray did not start; trying again", flush=True)
                 continue
             yield ray, f"{HOST}:{port}"
             return
