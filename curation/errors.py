@@ -5,7 +5,7 @@ class CurationError(Exception):
     """Bad input or an unusable machine. The message names the file or field and the remedy; no traceback is owed."""
 
 
-class UnreadableVideo(CurationError):
+class UnreadableVideo(CurationError):  # noqa: N818 - a state of the file, not of the program
     """A file that is no readable video. `step` says where reading stopped: open, probe or decode."""
 
     def __init__(self, message: str, step: str = "open") -> None:

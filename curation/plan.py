@@ -35,9 +35,12 @@ from curation.scores.base import Failure, Scored, Scorer, columns_of, run_scorer
 from curation.weights import require
 
 _NOT_MEASURING = {"videos", "out", "videos_per_shard", "cpus", "remeasure", "retry_failed", "no_progress_minutes"}
-_READ_CPUS = 0.5  # fractions, so that readers and scorers fit a small machine together
-_SCORE_CPUS = 0.5
+# Ray's books, not real load: how many readers and scorers run is set by their pools. Ray Data reserves only half of a
+# machine for what an operator needs at least, and hangs where that does not fit.
+_READ_CPUS = 0.25
+_SCORE_CPUS = 0.25
 _SCORE_BATCH = 4
+_RAY_ATTEMPTS = 4  # on a busy machine its start can miss a fixed limit of 30 s
 
 
 @dataclass(slots=True)
@@ -235,21 +238,22 @@ def _run(
 def _dataset(
     config: CurateConfig, scorers: Sequence[Scorer], videos: Sequence[_Video], cpus: int
 ) -> "ray.data.Dataset":
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is told by our own means
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     rows = [{"index": i, "video": pickle.dumps(v)} for i, v in enumerate(videos)]
     actors = max(1, min(cpus, len(videos)))
-    need = actors * _SCORE_CPUS + _READ_CPUS
+    need = 2 * (actors * _SCORE_CPUS + _READ_CPUS)
     have = ray.cluster_resources().get("CPU", 0)
     if need > have:
         raise CurationError(
-            f"cpus: the plan needs {need:g} CPUs ({actors} scorers of {_SCORE_CPUS:g} and a reader of {_READ_CPUS:g}) "
-            f"and Ray has {have:g}; lower --cpus or enlarge the cluster"
+            f"cpus: the plan needs {need:g} CPUs (twice {actors} scorers of {_SCORE_CPUS:g} and a reader of "
+            f"{_READ_CPUS:g}) and Ray has {have:g}; lower --cpus or enlarge the cluster"
         )
     return (
         ray.data.from_items(rows, override_num_blocks=len(rows))
-        .flat_map(partial(_read, config=config), num_cpus=_READ_CPUS, concurrency=cpus)
+        .flat_map(partial(_read, config=config), num_cpus=_READ_CPUS, compute=ray.data.TaskPoolStrategy(cpus))
         .map_batches(
             _Score,
             fn_constructor_args=[list(scorers)],
@@ -510,6 +514,7 @@ def _ray(config: CurateConfig) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # failures reach us as exceptions
     address = os.environ.get("RAY_ADDRESS")
     local = (
         {}
@@ -520,14 +525,14 @@ def _ray(config: CurateConfig) -> Iterator[None]:
             "_node_ip_address": "127.0.0.1",
         }
     )
-    for attempt in (1, 2):  # a start on a busy machine can miss Ray's own time limit once
+    for attempt in range(_RAY_ATTEMPTS):
         try:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
             break
         except Exception:
-            if attempt == 2:
-                raise
             ray.shutdown()
+            if attempt + 1 == _RAY_ATTEMPTS:
+                raise
     try:
         yield
     finally:

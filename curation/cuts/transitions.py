@@ -90,7 +90,7 @@ def _is_flash(window: Sequence[Signature], blank: np.ndarray) -> bool:
     first, last = int(blank[0]), int(blank[-1])
     return (
         last - first < 5
-        and 0 < first
+        and first > 0
         and last + 1 < len(window)
         and likeness(window[first - 1].luma, window[last + 1].luma) > 0.6
     )

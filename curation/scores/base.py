@@ -144,9 +144,7 @@ def run_scorer(scorer: Scorer, clips: Sequence[ClipFrames], scored: Sequence[Sco
                     scored[i].failures.append(Failure(scorer.name, type(error).__name__, str(error)[:500]))
 
 
-def _score_into(
-    scorer: Scorer, batch: Sequence[int], clips: Sequence[ClipFrames], scored: Sequence[Scored]
-) -> None:
+def _score_into(scorer: Scorer, batch: Sequence[int], clips: Sequence[ClipFrames], scored: Sequence[Scored]) -> None:
     rows = scorer.score([clips[i] for i in batch], [scored[i].values for i in batch])
     names = {c.name for c in scorer.columns}
     if len(rows) != len(batch) or any(set(row) != names for row in rows):

@@ -5,14 +5,16 @@ mostly say how sure the tags were; captions of other origin are judged on their 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from curation.scores.base import ClipFrames, Column, Resources, Scorer
-from curation.scores.encoders import SentenceEncoder, limit_threads, sentence_encoder
 from curation.weights import MINILM, resolve
+
+if TYPE_CHECKING:  # torch takes seconds to import: only the process that scores pays for it
+    from curation.scores.encoders import SentenceEncoder
 
 CAPTIONS = {"conse_image": "caption_image", "conse_video": "caption_video", "conse_fused": "caption_fused"}
 
@@ -45,6 +47,8 @@ class Similarity(Scorer):
         }
 
     def load(self) -> None:
+        from curation.scores.encoders import limit_threads, sentence_encoder
+
         limit_threads(self.resources.cpus)
         self._encoder = sentence_encoder(self.folder)
 

@@ -1,14 +1,16 @@
 """What is to be seen: ImageNet tags, and a picture embedding in the space of sentences (ConSE)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from curation.scores.base import ClipFrames, Column, Resources, Scorer
-from curation.scores.encoders import ImageClassifier, SentenceEncoder, image_classifier, limit_threads, sentence_encoder
 from curation.weights import EFFICIENTNET, MINILM, resolve
+
+if TYPE_CHECKING:  # torch takes seconds to import: only the process that scores pays for it
+    from curation.scores.encoders import ImageClassifier, SentenceEncoder
 
 TOP_K = 5
 CONSE_T = 10  # classes that enter the embedding; Norouzi et al. found 10 best
@@ -23,7 +25,7 @@ class ConSE:
     probabilities, which puts pictures and captions into one space without having seen a pair of them.
     """
 
-    def __init__(self, names: Sequence[str], encoder: SentenceEncoder) -> None:
+    def __init__(self, names: Sequence[str], encoder: "SentenceEncoder") -> None:
         self.names, self.encoder = names, encoder
         self._known: dict[int, np.ndarray] = {}
 
@@ -84,6 +86,8 @@ class Tags(Scorer):
         }
 
     def load(self) -> None:
+        from curation.scores.encoders import image_classifier, limit_threads, sentence_encoder
+
         limit_threads(self.resources.cpus)
         self._classifier = image_classifier(self.folder)
         self._conse = ConSE(self._classifier.names, sentence_encoder(self.folder))

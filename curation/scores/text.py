@@ -1,5 +1,6 @@
 """How much of the picture is text, and what it says: CRAFT and EasyOCR's English recogniser."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,6 +72,8 @@ class Text(Scorer):
         from curation.scores.encoders import limit_threads
 
         limit_threads(self.resources.cpus)
+        # EasyOCR asks for pinned memory on every machine, and torch would say so for every line that is read.
+        warnings.filterwarnings("ignore", message=".*pin_memory.*no accelerator")
         if self._reader is None:
             folder = str(resolve(EASYOCR, self.folder).path)
             self._reader = easyocr.Reader(
