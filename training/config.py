@@ -46,9 +46,9 @@ class Trainable(StrEnum):
 class ModelSettings(Strict):
     """Sizes of a new network. A stage with a parent takes its parent's sizes."""
 
-    width: int = Field(default=32, ge=8, multiple_of=8)
+    width: int = Field(default=24, ge=8, multiple_of=8)
     """Channels of the finest level."""
-    multipliers: list[int] = Field(default=[1, 2, 2], min_length=1)
+    multipliers: list[int] = Field(default=[1, 2, 3], min_length=1)
     """Channels of each level as a multiple of width; each level halves height and width."""
     blocks: int = Field(default=1, ge=1)
     """Residual blocks in a level."""
@@ -56,7 +56,7 @@ class ModelSettings(Strict):
     """Levels that attend over space and to the caption; 0 is the finest."""
     patch: int = Field(default=2, ge=1)
     """Pixels (side) folded into channels before the first layer."""
-    head_dim: int = Field(default=32, ge=8, multiple_of=2)
+    head_dim: int = Field(default=24, ge=8, multiple_of=2)
     """Channels of an attention head."""
 
     @model_validator(mode="after")
@@ -118,9 +118,9 @@ class DataSettings(Strict):
 class OptimSettings(Strict):
     """How long and how a stage is optimised. Everything is counted in samples, not in steps."""
 
-    samples: int = Field(default=2048, ge=1)
+    samples: int = Field(default=2400, ge=1)
     """Samples (images or videos) to train on, repeats included; rounded up to whole batches."""
-    batch: int = Field(default=16, ge=1)
+    batch: int = Field(default=8, ge=1)
     """Samples in a batch."""
     lr: float = Field(default=1e-3, gt=0)
     """AdamW's learning rate, reached after the warm-up."""
@@ -132,6 +132,10 @@ class OptimSettings(Strict):
     """Gradients longer than this are scaled down to it."""
     ema_half_life: float = Field(default=2000, gt=0)
     """Half-life in samples of the averaged weights, never above a twentieth of the samples seen so far."""
+    p_mean: float = -0.4
+    """edm: mean of ln sigma, the noise that the stage trains at; higher for larger pictures."""
+    p_std: float = Field(default=1.4, gt=0)
+    """edm: standard deviation of ln sigma."""
     trainable: Trainable = Trainable.auto
     """auto trains the temporal layers alone in video_pretrain and everything else otherwise."""
     best_fraction: float = Field(default=1.0, gt=0, le=1)
@@ -190,9 +194,9 @@ class TrainStagedConfig(Strict):
     """What the network sees of a clip, in all stages."""
     image_pretrain: OptimSettings = OptimSettings()
     """How the image stage is optimised."""
-    video_pretrain: OptimSettings = OptimSettings()
+    video_pretrain: OptimSettings = OptimSettings(samples=240, batch=4, warmup=32, checkpoint_every=120)
     """How the video stage is optimised."""
-    finetune: OptimSettings = OptimSettings(best_fraction=0.5)
+    finetune: OptimSettings = OptimSettings(samples=200, batch=4, lr=5e-4, warmup=32, best_fraction=0.5)
     """How the last stage is optimised."""
     seed: int = Field(default=0, ge=0)
     """Seed of weights, order, captions and noise."""

@@ -19,7 +19,7 @@ from models.diffusion.losses import denoiser
 from models.diffusion.samplers import DDIM, Heun, sample
 from training import checkpoint as checkpoints
 from training.conditioning import Conditioner
-from training.config import Formulation, SampleConfig, SamplerName
+from training.config import SampleConfig, SamplerName, TrainStageConfig
 from training.errors import TrainingError
 from training.stages import Stopped, make_loss, pick_device
 from training.trainer import OnEvent, mix
@@ -42,17 +42,17 @@ def run_sample(
 ) -> list[SampleResult]:
     """Sample every prompt and write its files. Raises TrainingError for what the user can mend."""
     loaded = checkpoints.load(config.checkpoint)
-    stage = loaded.lineage.config
+    stage = TrainStageConfig.model_validate(loaded.lineage.config)
     device = pick_device(config.device)
     network = UNet(UNetConfig.of(loaded.lineage.network))
     network.load_state_dict(loaded.ema)
     network.to(device).eval().requires_grad_(False)
-    loss, conditioner = make_loss(Formulation(stage["formulation"])), Conditioner(device)
+    loss, conditioner = make_loss(stage), Conditioner(device)
     denoise = denoiser(loss, network)
     sampler = Heun() if config.sampler == SamplerName.heun else DDIM()
     # a network without temporal layers makes pictures: frames of it would have nothing to do with one another
-    frames = (config.frames or stage["data"]["frames"]) if network.config.temporal else 1
-    shape = (1, 3, frames, stage["data"]["height"], stage["data"]["width"])
+    frames = (config.frames or stage.data.frames) if network.config.temporal else 1
+    shape = (1, 3, frames, stage.data.height, stage.data.width)
     out = Path(config.out).with_suffix("") if Path(config.out).suffix in (".mp4", ".gif", ".png") else Path(config.out)
 
     results = []

@@ -91,9 +91,10 @@ def run_staged(
     return [run_stage(stage, on_event, stop) for stage in config.stages()]
 
 
-def make_loss(formulation: Formulation) -> Loss:
-    """The loss, and with it the schedule and parameterization, of a formulation."""
-    return EDMLoss() if formulation == Formulation.edm else VLoss()
+def make_loss(config: TrainStageConfig) -> Loss:
+    """The loss, and with it the schedule and parameterization, that a stage trains."""
+    optim = config.optim
+    return EDMLoss(optim.p_mean, optim.p_std) if config.formulation == Formulation.edm else VLoss()
 
 
 def pick_device(device: Device) -> torch.device:
@@ -148,7 +149,7 @@ def _train_stage(
 
     say("building the network")
     device = pick_device(config.device)
-    conditioner, loss = Conditioner(device), make_loss(config.formulation)
+    conditioner, loss = Conditioner(device), make_loss(config)
     untrained, network = _networks(config, size, start)
     untrained, network = untrained.to(device), network.to(device)
     error_untrained = denoising_error(loss, untrained, examples, conditioner)

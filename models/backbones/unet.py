@@ -233,12 +233,12 @@ def inflate(image: UNet, seed: int = 0) -> UNet:
     like = next(image.parameters())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        video = UNet(replace(image.config, temporal=True))
+        video = UNet(replace(image.config, temporal=True)).to(device=like.device, dtype=like.dtype)
     missing, unexpected = video.load_state_dict(image.state_dict(), strict=False)
     stray = [name for name in missing if ".temporal." not in name]
     if stray or unexpected:
         raise RuntimeError(f"inflation must only add temporal layers: missing {stray}, unexpected {unexpected}")
-    return video.to(device=like.device, dtype=like.dtype)
+    return video
 
 
 def zero_init(module: Layer) -> Layer:

@@ -1,0 +1,174 @@
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from models.backbones.unet import UNet, UNetConfig, inflate
+
+TINY = UNetConfig(width=16, multipliers=(1, 2), attention_levels=(1,), text_dim=12, head_dim=8)
+
+
+def randomise(network, seed=0):
+    """Every weight random, so that no zero-initialised branch hides anything."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        parameter.data = 0.15 * torch.randn(parameter.shape, dtype=torch.float64, generator=generator)
+    return network.double()
+
+
+def conditioning(b=2, seed=5):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "text": torch.randn(b, 4, 12, dtype=torch.float64, generator=generator),
+        "text_mask": torch.tensor([[True, True, True, False], [True, True, True, True]][:b]),
+        "fps": torch.tensor([8.0, 24.0], dtype=torch.float64)[:b],
+        "motion": torch.tensor([0.5, float("nan")], dtype=torch.float64)[:b],
+    }
+
+
+def video(b=2, t=4, h=8, w=12, seed=1):
+    """Random, distinct frames."""
+    return torch.randn(b, 3, t, h, w, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+NOISE = torch.tensor([-0.3, 0.6], dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def image_network():
+    return randomise(UNet(TINY))
+
+
+def per_frame(network, x, **more):
+    return torch.stack([network(x[:, :, i], NOISE[: len(x)], **more) for i in range(x.shape[2])], dim=2)
+
+
+def test_inflation_is_exact_on_distinct_frames(image_network):
+    x, given = video(), conditioning()
+    expected = per_frame(image_network, x, **given)
+    assert (expected[:, :, 0] - expected[:, :, 1]).abs().max() > 0.1  # the frames do differ
+    assert (inflate(image_network)(x, NOISE, **given) - expected).abs().max() < 1e-12
+
+
+def test_an_image_network_sees_video_as_images(image_network):
+    x = video()
+    torch.testing.assert_close(image_network(x, NOISE), per_frame(image_network, x), rtol=0, atol=1e-12)
+
+
+def test_every_spatial_convolution_and_attention_has_its_temporal_layer(image_network):
+    inflated = inflate(image_network)
+    hosts = {name.rsplit(".spatial", 1)[0] for name, _ in inflated.named_modules() if name.endswith(".spatial")}
+    hosts |= {name.rsplit(".qkv", 1)[0] for name, _ in inflated.named_modules() if name.endswith(".qkv")}
+    hosts = {h for h in hosts if not h.endswith(".temporal")}
+    assert len(hosts) > 10
+    assert all(inflated.get_submodule(f"{host}.temporal") is not None for host in hosts)
+
+
+def test_inflation_copies_and_adds_only_temporal_layers(image_network):
+    inflated = inflate(image_network)
+    own = dict(image_network.named_parameters())
+    added = [name for name, _ in inflated.named_parameters() if name not in own]
+    assert all(torch.equal(p, dict(inflated.named_parameters())[name]) for name, p in own.items())
+    assert len(added) == len(inflated.temporal_parameters()) > 0
+    assert all(".temporal." in name for name in added)
+
+
+def test_the_temporal_branch_wakes_up(image_network):
+    network, x, given = inflate(image_network, seed=3), video(), conditioning()
+    parameters = network.temporal_parameters()
+    before = [p.detach().clone() for p in parameters]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2)
+    reached = set()
+    for _ in range(3):
+        optimizer.zero_grad()
+        (network(x, NOISE, **given) - x.roll(1, 2)).square().mean().backward()
+        reached |= {i for i, p in enumerate(parameters) if p.grad is not None and p.grad.abs().max() > 0}
+        optimizer.step()
+    assert len(reached) == len(parameters)
+    assert all(not torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+    x.requires_grad_()
+    out = network(x, NOISE, **given)
+    for i, j in ((0, 3), (3, 0), (1, 2)):
+        (gradient,) = torch.autograd.grad(out[:, :, i].square().sum(), x, retain_graph=True)
+        assert gradient[:, :, j].abs().max() > 1e-6
+
+
+def test_gradients_reach_the_temporal_maps_at_the_very_first_step(image_network):
+    network = inflate(image_network)
+    network(video(), NOISE).square().mean().backward()
+    first = [p for n, p in network.named_parameters() if n.endswith(("temporal.conv.weight", "temporal.out.weight"))]
+    assert len(first) > 10
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in first)
+
+
+def test_an_inflated_network_is_still_the_image_network(image_network):
+    network = inflate(image_network)
+    for parameter in network.temporal_parameters():
+        parameter.data.fill_(0.1)
+    image = video()[:, :, 0]
+    assert torch.equal(network(image, NOISE), image_network(image, NOISE))
+
+
+@pytest.mark.parametrize("key", ["text", "fps", "motion", "text_mask"])
+def test_each_condition_changes_the_output(image_network, key):
+    x, given = video()[:, :, 0], conditioning()
+    other = {**given, key: ~given[key] if key == "text_mask" else given[key] * 1.7 + 0.3}
+    assert (image_network(x, NOISE, **given) - image_network(x, NOISE, **other))[0].abs().max() > 1e-4
+
+
+def test_the_noise_label_changes_the_output(image_network):
+    x = video()[:, :, 0]
+    assert (image_network(x, NOISE) - image_network(x, NOISE + 0.5)).abs().max() > 1e-3
+
+
+def test_unknown_numbers_are_as_if_not_given(image_network):
+    x, nothing = video()[:, :, 0], torch.full((2,), float("nan"), dtype=torch.float64)
+    assert torch.equal(image_network(x, NOISE, fps=nothing, motion=nothing), image_network(x, NOISE))
+
+
+def test_padding_of_the_text_does_not_matter(image_network):
+    x, given = video()[:, :, 0], conditioning()
+    longer = torch.cat([given["text"], torch.full((2, 3, 12), 9.0, dtype=torch.float64)], dim=1)
+    mask = torch.cat([given["text_mask"], torch.zeros(2, 3, dtype=torch.bool)], dim=1)
+    out = image_network(x, NOISE, **{**given, "text": longer, "text_mask": mask})
+    torch.testing.assert_close(out, image_network(x, NOISE, **given), rtol=0, atol=1e-12)
+
+
+def test_samples_of_a_batch_do_not_touch(image_network):
+    network, x, given = inflate(image_network), video(), conditioning()
+    alone = network(x[:1], NOISE[:1], **{k: v[:1] for k, v in given.items()})
+    torch.testing.assert_close(network(x, NOISE, **given)[:1], alone, rtol=0, atol=1e-12)
+
+
+def test_a_new_network_answers_nothing():
+    assert UNet(TINY)(video().float()[:, :, 0], NOISE.float()).abs().max() == 0
+
+
+def test_gradients_reach_all_parameters(image_network):
+    image_network.zero_grad()
+    image_network(video()[:, :, 0], NOISE, **conditioning()).square().mean().backward()
+    assert [n for n, p in image_network.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
+
+
+def test_sizes_that_do_not_fit_are_refused(image_network):
+    with pytest.raises(ValueError, match="multiples of 4"):
+        image_network(torch.zeros(1, 3, 8, 10, dtype=torch.float64), NOISE[:1])
+
+
+def test_inflating_twice_is_refused(image_network):
+    with pytest.raises(ValueError, match="already"):
+        inflate(inflate(image_network))
+
+
+def test_inflation_is_a_function_of_its_seed_and_leaves_chance_alone(image_network):
+    state = torch.random.get_rng_state()
+    same = [inflate(image_network, seed).state_dict() for seed in (1, 1, 2)]
+    assert all(torch.equal(same[0][k], same[1][k]) for k in same[0])
+    assert any(not torch.equal(same[0][k], same[2][k]) for k in same[0])
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_config_comes_back_from_json():
+    import json
+
+    assert UNetConfig.of(json.loads(json.dumps(asdict(TINY)))) == TINY

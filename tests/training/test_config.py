@@ -1,0 +1,50 @@
+import pytest
+from pydantic import ValidationError
+
+from training.config import DataSettings, ModelSettings, SampleConfig, Stage, TrainStageConfig, TrainStagedConfig
+
+
+def test_every_field_has_a_default_that_works():
+    for model in (TrainStageConfig, TrainStagedConfig, SampleConfig):
+        assert model.model_validate(model().model_dump(mode="json")) == model()
+
+
+@pytest.mark.parametrize("model", [TrainStageConfig, TrainStagedConfig, SampleConfig])
+def test_every_field_is_described(model):
+    schema = model.model_json_schema()
+    for part in (schema, *schema.get("$defs", {}).values()):
+        for name, field in part.get("properties", {}).items():
+            assert field.get("description"), f"{part['title']}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sede": 1}, "sede"),
+        ({"stage": "finetune"}, "parent"),
+        ({"data": {"fps": [0]}}, "above 0"),
+        ({"data": {"captions": {"image": 0, "video": 0, "fused": 0}}}, "at least one"),
+        ({"model": {"attention_levels": [5]}}, "do not exist"),
+        ({"model": {"multipliers": [0], "attention_levels": []}}, "1 or more"),
+        ({"optim": {"best_fraction": 0}}, "best_fraction"),
+    ],
+)
+def test_bad_fields_are_named(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        TrainStageConfig.model_validate(fields)
+
+
+def test_staged_is_three_stages_each_from_the_one_before():
+    stages = TrainStagedConfig(out="runs/x", seed=3).stages()
+    assert [s.stage for s in stages] == list(Stage)
+    assert [s.parent for s in stages] == ["", stages[0].out, stages[1].out]
+    assert {s.seed for s in stages} == {3}
+    assert len({s.data.cache for s in stages}) == 1
+    assert stages[2].optim.best_fraction < 1
+
+
+def test_staged_keeps_the_users_settings():
+    data, model = DataSettings(height=16, cache="elsewhere"), ModelSettings(width=8)
+    for stage in TrainStagedConfig(data=data, model=model).stages():
+        assert stage.data == data
+        assert stage.model == model

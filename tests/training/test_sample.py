@@ -1,0 +1,80 @@
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.config import SampleConfig
+from training.errors import TrainingError
+from training.sample import run_sample, write_video
+from training.stages import Stopped, run_stage
+
+
+@pytest.fixture
+def checkpoints(tiny, tmp_path):
+    """An image checkpoint and a video checkpoint, barely trained."""
+    image = run_stage(tiny(out=str(tmp_path / "image")))
+    video = run_stage(tiny(stage="video_pretrain", parent=image.out, out=str(tmp_path / "video")))
+    return image.out, video.out
+
+
+def config(checkpoint, out, **more):
+    return SampleConfig(checkpoint=checkpoint, out=str(out), steps=2, device="cpu", enlarge=2, **more)
+
+
+def test_videos_of_both_checkpoints(checkpoints, tmp_path):
+    image, video = checkpoints
+    events = []
+    results = run_sample(config(video, tmp_path / "v.mp4", prompts=["a red square", ""]), events.append)
+    assert [r.mp4 for r in results] == [str(tmp_path / f"v-{i}.mp4") for i in (1, 2)]
+    with av.open(results[0].mp4) as container:
+        frames = list(container.decode(video=0))
+        assert (len(frames), frames[0].width, frames[0].height) == (3, 32, 24)
+        assert container.streams.video[0].average_rate == 8
+    gif = Image.open(results[0].gif)
+    assert (gif.n_frames, gif.info["duration"]) == (3, 120)  # GIF counts in hundredths of a second
+    assert Image.open(results[0].strip).size == (3 * 32, 24)
+    assert [e["step"] for e in events if e["event"] == "sampling"] == [1, 2, 1, 2]
+    assert [e["prompt"] for e in events if e["event"] == "result"] == ["a red square", ""]
+
+    (picture,) = run_sample(config(image, tmp_path / "i"))
+    assert picture.frames == 1
+
+    # the same again is the same; another seed, prompt, guidance, motion or rate is not
+    def strip(**more):
+        return np.asarray(Image.open(run_sample(config(video, tmp_path / "again", **more))[0].strip))
+
+    first = strip(prompts=["a red square"])
+    assert np.array_equal(first, np.asarray(Image.open(results[0].strip)))
+    assert not np.array_equal(first, strip(prompts=["a red square"], seed=1))
+    assert not np.array_equal(first, strip(prompts=["a red square"], guidance=6.0))
+    assert strip(frames=5, sampler="ddim").shape[1] == 5 * 32
+
+    with pytest.raises(Stopped):
+        run_sample(config(video, tmp_path / "stopped"), stop=lambda: True)
+    assert not (tmp_path / "stopped.mp4").exists()
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(TrainingError, match="does not exist"):
+        run_sample(config(str(tmp_path), tmp_path / "x"))
+
+
+def test_written_video_shows_the_frames(tmp_path):
+    frames = np.zeros((4, 8, 10, 3), np.uint8)
+    for i in range(4):
+        frames[i] = [60 * i, 128, 255 - 60 * i]
+    mp4, gif, png = write_video(frames, tmp_path / "a.b", fps=12.5, enlarge=4)
+    assert (mp4.name, gif.name, png.name) == ("a.b.mp4", "a.b.gif", "a.b.png")
+    with av.open(str(mp4)) as container:
+        decoded = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+        assert float(container.streams.video[0].average_rate) == 12.5
+    assert decoded.shape == (4, 32, 40, 3)
+    assert np.abs(decoded.mean((1, 2)) - frames.mean((1, 2))).max() < 6
+    assert np.array_equal(np.asarray(Image.open(png))[::4, ::4], np.concatenate(list(frames), axis=1))
+
+
+def test_odd_sizes_lose_a_line_and_not_the_video(tmp_path):
+    mp4, _, _ = write_video(np.zeros((1, 7, 9, 3), np.uint8), tmp_path / "odd", fps=8)
+    with av.open(str(mp4)) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.width, frame.height) == (8, 6)

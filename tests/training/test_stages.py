@@ -1,0 +1,214 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from training import checkpoint as checkpoints
+from training.config import Device, Stage, TrainStagedConfig
+from training.errors import TrainingError
+from training.stages import METRICS, RESULT, Stopped, run_stage, run_staged
+
+
+@pytest.fixture(scope="module")
+def staged(footage, tmp_path_factory):
+    """The three stages, trained once."""
+    out, events = tmp_path_factory.mktemp("staged"), []
+    optim = {"batch": 4, "warmup": 8, "lr": 3e-3, "checkpoint_every": 1000}
+    config = TrainStagedConfig.model_validate(
+        {
+            "selection": footage.selection,
+            "out": str(out),
+            "device": "cpu",
+            "log_seconds": 1e-6,
+            "model": {"width": 8, "multipliers": [1, 2], "attention_levels": [1], "head_dim": 8},
+            "data": {"height": 12, "width": 16, "frames": 3, "fps": [6.0], "holdout_share": 0.3},
+            "image_pretrain": {**optim, "samples": 480},
+            "video_pretrain": {**optim, "samples": 48},
+            "finetune": {**optim, "samples": 48, "best_fraction": 0.5},
+        }
+    )
+    return config, run_staged(config, events.append), events
+
+
+def interrupt_after(steps):
+    calls = []
+    return lambda: calls.append(1) or len(calls) > steps
+
+
+def weights(out):
+    return checkpoints.load(out)
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class TestStaged:
+    def test_each_stage_starts_from_the_checkpoint_before(self, staged):
+        _, results, _ = staged
+        assert [r.stage for r in results] == list(Stage)
+        assert [r.parent_hash for r in results] == ["", results[0].checkpoint_hash, results[1].checkpoint_hash]
+        lineage = checkpoints.read_lineage(results[2].checkpoint)
+        assert [a["hash"] for a in lineage.ancestors] == [r.checkpoint_hash for r in results[:2]]
+        assert lineage.selection_hash == results[0].selection_hash
+        assert lineage.samples == 48
+
+    def test_training_beats_the_untrained_network_on_held_out_clips(self, staged):
+        for result in staged[1]:
+            assert result.split == "by video"
+            assert result.held_out_clips == 2
+            assert result.error_trained["mean"] < 0.8 * result.error_untrained["mean"]
+        assert staged[1][0].loss_last < staged[1][0].loss_first
+
+    def test_a_stage_begins_where_its_parent_ended(self, staged):
+        """Inflation is exact, and single frames of a video are what the image stage learned."""
+        image, video, finetune = staged[1]
+        assert video.error_start["mean"] < 0.8 * video.error_untrained["mean"]
+        assert finetune.error_start == pytest.approx(video.error_trained)
+        assert image.error_start == image.error_untrained
+
+    def test_the_video_stage_trains_the_temporal_layers_alone(self, staged):
+        image, video, finetune = (weights(r.out) for r in staged[1])
+        spatial = {k: v for k, v in video.weights.items() if ".temporal." not in k}
+        assert same(spatial, image.ema)
+        temporal = [v for k, v in video.weights.items() if k.endswith(("temporal.out.weight", "temporal.conv.weight"))]
+        assert all(t.abs().max() > 0 for t in temporal)
+        assert staged[1][1].trained_parameters < staged[1][1].parameters == staged[1][2].trained_parameters
+        assert not any(torch.equal(finetune.weights[k], v) for k, v in video.ema.items() if k.endswith("weight"))
+
+    def test_finetuning_takes_the_best(self, staged):
+        assert [r.clips for r in staged[1]] == [4, 4, 2]
+
+    def test_files(self, staged):
+        for result in staged[1]:
+            out = Path(result.out)
+            assert json.loads((out / RESULT).read_text())["checkpoint_hash"] == result.checkpoint_hash
+            lines = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
+            assert lines[-1]["samples"] == result.samples
+            Image.open(out / "loss.png").verify()
+
+    def test_a_second_run_repeats_nothing(self, staged):
+        config, results, _ = staged
+        before = {p: p.stat().st_mtime_ns for p in Path(config.out).rglob("*") if p.is_file()}
+        events = []
+        again = run_staged(config, events.append)
+        assert all(r.reused for r in again)
+        assert [r.checkpoint_hash for r in again] == [r.checkpoint_hash for r in results]
+        assert [e["phase"] for e in events] == ["finished before"] * 3
+        assert {p: p.stat().st_mtime_ns for p in Path(config.out).rglob("*") if p.is_file()} == before
+
+    def test_events_tell_the_whole_story(self, staged):
+        kinds = [e["event"] for e in staged[2]]
+        assert kinds.count("result") == 3
+        assert kinds.count("checkpoint") == 3
+        assert kinds.count("step") == 120 + 12 + 12
+        assert all("stage" in e for e in staged[2])
+
+
+def test_resumed_is_bit_identical_to_uninterrupted(tiny, tmp_path):
+    whole = run_stage(tiny(out=str(tmp_path / "whole")))
+    config = tiny(out=str(tmp_path / "parts"))
+    for _ in range(2):
+        with pytest.raises(Stopped, match="run it again to resume"):
+            run_stage(config, stop=interrupt_after(2))
+    events = []
+    parts = run_stage(config, events.append)
+    assert "resuming" in [e.get("phase") for e in events]
+    a, b = weights(whole.out), weights(parts.out)
+    assert same(a.weights, b.weights)
+    assert same(a.ema, b.ema)
+    samples = [json.loads(line)["samples"] for line in (tmp_path / "parts" / METRICS).read_text().splitlines()]
+    assert samples == [4, 8, 12, 16, 20, 24]
+    assert parts.error_trained == whole.error_trained
+
+
+def test_other_settings_start_anew_and_say_what_differs(tiny):
+    first = run_stage(tiny())
+    events = []
+    second = run_stage(tiny(optim={"lr": 1e-3}), events.append)
+    anew = [e for e in events if "differs" in e]
+    assert [e["differs"] for e in anew] == [["optim.lr"]]
+    assert second.checkpoint_hash != first.checkpoint_hash
+    assert not second.reused
+
+
+def test_settings_that_change_nothing_do_not_train_again(tiny):
+    run_stage(tiny())
+    assert run_stage(tiny(log_seconds=5.0)).reused
+
+
+def test_another_selection_trains_again(tiny, footage):
+    first = run_stage(tiny())
+    rows = [{**footage.rows[0], "end": 0.9}, *footage.rows[1:]]
+    second = run_stage(tiny(selection=footage.write("shorter", rows)))
+    assert second.selection_hash != first.selection_hash
+    assert not second.reused
+
+
+def test_a_checkpoint_that_was_tampered_with_is_not_reused(tiny):
+    result = run_stage(tiny())
+    Path(result.checkpoint).write_bytes(b"rubbish")
+    with pytest.raises(TrainingError, match="not a readable checkpoint"):
+        run_stage(tiny())
+
+
+def test_v_prediction_trains_too(tiny):
+    result = run_stage(tiny(formulation="v", optim={"samples": 240}))
+    assert result.error_trained["mean"] < result.error_untrained["mean"]
+
+
+def test_one_video_is_split_by_clip_and_said_so(tiny, footage):
+    events = []
+    result = run_stage(tiny(selection=footage.write("one", footage.rows[:2])), events.append)
+    assert result.split == "by clip"
+    assert any("one video" in e.get("phase", "") for e in events)
+
+
+def test_one_clip_is_evaluated_on_itself_and_said_so(tiny, footage):
+    result = run_stage(tiny(selection=footage.write("single", footage.rows[:1])))
+    assert (result.split, result.held_out_clips, result.clips) == ("none", 0, 1)
+
+
+def test_another_definition_of_motion_is_refused(tiny, footage, tmp_path):
+    one = footage.write("flow2", footage.rows, definition='{"fps": 2}')
+    other = footage.write("flow4", footage.rows, definition='{"fps": 4}')
+    parent = run_stage(tiny(selection=one, out=str(tmp_path / "image")))
+    with pytest.raises(TrainingError, match="motion score"):
+        run_stage(tiny(stage="video_pretrain", selection=other, parent=parent.out))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"stage": "finetune", "parent": "nowhere"}, "nowhere does not exist"),
+        ({"selection": "nowhere"}, "clips.parquet does not exist"),
+        ({"optim": {"best_fraction": 0.5, "best_by": "beauty"}}, "no column beauty"),
+        ({"optim": {"trainable": "temporal"}}, r"optim\.trainable"),
+    ],
+)
+def test_what_the_user_can_mend_is_named(tiny, fields, message):
+    with pytest.raises(TrainingError, match=message):
+        run_stage(tiny(**fields))
+
+
+def test_sizes_must_fit_the_network(tiny):
+    config = tiny()
+    config.data.height = 13
+    with pytest.raises(TrainingError, match="13x16, must be multiples of 4"):
+        run_stage(config)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(tiny):
+    with pytest.raises(TrainingError, match="device: cuda"):
+        run_stage(tiny(device=Device.cuda))
+
+
+def test_an_unwritable_folder_is_named(tiny, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TrainingError, match=r"out: .*file/out cannot be written"):
+        run_stage(tiny(out=str(tmp_path / "file" / "out")))
+    assert os.listdir(tmp_path) == ["file"]
