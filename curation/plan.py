@@ -255,8 +255,7 @@ def _dataset(
         ray.data.from_items(rows, override_num_blocks=len(rows))
         .flat_map(partial(_read, config=config), num_cpus=_READ_CPUS, compute=ray.data.TaskPoolStrategy(cpus))
         .map_batches(
-            _Score,
-            fn_constructor_args=[list(scorers)],
+            _scoring(scorers),
             batch_size=_SCORE_BATCH,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=actors),
@@ -294,23 +293,26 @@ def _read(row: dict[str, Any], config: CurateConfig) -> Iterator[dict[str, Any]]
     yield {"uri": uri, "payload": pickle.dumps(end, protocol=5)}
 
 
-class _Score:
-    """An actor that holds the weights and turns clips into rows of scores."""
+def _scoring(scorers: Sequence[Scorer]) -> type:
+    """The class of an actor that holds the weights and turns clips into rows of scores. The scorers travel inside the
+    class: constructor arguments would live in the object store, where a restarted actor may no longer find them."""
 
-    def __init__(self, scorers: Sequence[Scorer]) -> None:
-        self.scorers = scorers
-        for scorer in scorers:
-            scorer.load()
+    class Score:
+        def __init__(self) -> None:
+            for scorer in scorers:
+                scorer.load()
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        content = [pickle.loads(p) for p in batch["payload"]]
-        clips = [c for c in content if isinstance(c, Clip)]
-        scored = [Scored() for _ in clips]
-        for scorer in self.scorers:
-            run_scorer(scorer, [c.frames for c in clips], scored)
-        measured = iter(zip(clips, scored, strict=True))
-        out = [_clip_row(*next(measured)) if isinstance(c, Clip) else c for c in content]
-        return {"uri": batch["uri"], "payload": [pickle.dumps(o, protocol=5) for o in out]}
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            content = [pickle.loads(p) for p in batch["payload"]]
+            clips = [c for c in content if isinstance(c, Clip)]
+            scored = [Scored() for _ in clips]
+            for scorer in scorers:
+                run_scorer(scorer, [c.frames for c in clips], scored)
+            measured = iter(zip(clips, scored, strict=True))
+            out = [_clip_row(*next(measured)) if isinstance(c, Clip) else c for c in content]
+            return {"uri": batch["uri"], "payload": [pickle.dumps(o, protocol=5) for o in out]}
+
+    return Score
 
 
 def _watched(dataset: "ray.data.Dataset", limit_s: float, waiting: "_Collector") -> Iterator[dict[str, Any]]:
@@ -514,7 +516,6 @@ def _ray(config: CurateConfig) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # failures reach us as exceptions
     address = os.environ.get("RAY_ADDRESS")
     local = (
         {}
