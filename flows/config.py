@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_settings import CLI_SUPPRESS
 
@@ -13,8 +13,14 @@ from training.config import SampleConfig, TrainStagedConfig
 Model = TypeVar("Model", bound=BaseModel)
 
 
-Derived = Annotated[SkipJsonSchema[str], CLI_SUPPRESS]
-"""A path that follows from the pipeline's `out` when empty: in no form and no help, but settable in YAML."""
+def _follows(value: Any) -> Any:
+    if value:
+        raise ValueError("follows from the pipeline's own videos and out; leave it away")
+    return value
+
+
+Derived = Annotated[SkipJsonSchema[str], Field(exclude=True), AfterValidator(_follows), CLI_SUPPRESS]
+"""A field that a phase has and its section in the pipeline has not: in no form, no file and no help."""
 
 
 class CurateSection(CurateConfig):
@@ -29,7 +35,7 @@ class SelectSection(SelectConfig):
 
     manifest: Derived = ""
     out: Derived = ""
-    dry_run: Annotated[SkipJsonSchema[bool], CLI_SUPPRESS] = False
+    dry_run: Annotated[SkipJsonSchema[bool], Field(exclude=True), AfterValidator(_follows), CLI_SUPPRESS] = False
 
     @field_validator("manifest")
     @classmethod
@@ -84,14 +90,13 @@ class PipelineConfig(Strict):
     def sampling(self, prompts: list[str]) -> SampleConfig:
         """The last phase's own configuration; `prompts` are taken where none are configured."""
         last = self.training().stages()[-1].out
-        prompts = self.sample.prompts or prompts
-        return _fill(SampleConfig, self.sample, prompts=prompts, checkpoint=last, out=f"{self.out}/sample")
+        chosen = self.sample.prompts or prompts
+        return _fill(SampleConfig, self.sample, prompts=chosen, checkpoint=last, out=f"{self.out}/sample")
 
 
 def _fill(model: type[Model], section: BaseModel, **derived: Any) -> Model:
-    """The section as the model that the phase's function takes, with what is empty in it filled in."""
-    given = section.model_dump()
-    return model.model_validate({**given, **{k: given[k] or v for k, v in derived.items()}})
+    """The section as the model that the phase's function takes."""
+    return model.model_validate({**section.model_dump(), **derived})
 
 
 class FlowName(StrEnum):

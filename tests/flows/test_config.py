@@ -20,14 +20,27 @@ def test_paths_follow_from_out():
     assert sampling.prompts == ["a caption"]
 
 
-def test_what_is_given_stays():
-    config = PipelineConfig.model_validate(
-        {"videos": "v", "out": "o", "curate": {"out": "m"}, "train": {"out": "t"}, "sample": {"prompts": ["mine"]}}
-    )
-    assert config.selection().manifest == "m"
-    assert config.training().out == "t"
-    assert config.sampling(["other"]).checkpoint == "t/finetune"
+def test_prompts_of_the_configuration_win():
+    config = PipelineConfig.model_validate({"videos": "v", "sample": {"prompts": ["mine"]}})
     assert config.sampling(["other"]).prompts == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "section", [{"curate": {"out": "m"}}, {"select": {"manifest": "m"}}, {"select": {"dry_run": True}}]
+)
+def test_what_follows_from_out_cannot_be_given(section: dict):
+    with pytest.raises(ValidationError, match="follows from the pipeline"):
+        PipelineConfig.model_validate({"videos": "v", **section})
+
+
+def test_the_form_accepts_its_own_defaults():
+    # The UI sends back the defaults that the schema shows, and Prefect checks them against that schema.
+    schema = PipelineConfig.model_json_schema()
+    for name, field in schema["properties"].items():
+        if "$ref" in field:
+            known = schema["$defs"][field["$ref"].rpartition("/")[2]]
+            assert known["additionalProperties"] is False
+            assert set(field["default"]) <= set(known["properties"]), name
 
 
 def test_sections_are_the_phases_own_configurations():

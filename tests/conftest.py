@@ -1,0 +1,33 @@
+"""What tests need from the machine. Where it lacks something they are skipped and say so, but never in CI."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.environment import DEFAULTS
+
+# Before any test imports Prefect or Ray: both read these once.
+for name, value in DEFAULTS.items():
+    os.environ.setdefault(name, value)
+
+VIDEOS = Path(__file__).parents[2] / "shared" / "videos"
+NEEDS = {
+    "needs_videos": (VIDEOS.is_dir, "the labelled footage is not in ../shared/videos"),
+    "needs_chromium": (lambda: bool(chromium()), "no chromium on the PATH: apt-get install chromium"),
+}
+
+
+def chromium() -> str | None:
+    """The browser's path, if there is one."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what cannot run here; under RUSHES_REQUIRE_ALL=1, fail it."""
+    for marker, (present, why) in NEEDS.items():
+        if item.get_closest_marker(marker) and not present():
+            if os.environ.get("RUSHES_REQUIRE_ALL") == "1" and marker != "needs_videos":
+                pytest.fail(f"RUSHES_REQUIRE_ALL is set, and {why}")
+            pytest.skip(why)
