@@ -1,12 +1,13 @@
 """The flow `curate`: videos become a manifest of scored clips."""
 
+import pyarrow as pa
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from curation.config import CurateConfig
 from curation.plan import CurationSummary
 from curation.plan import curate as run_curation
-from flows.artifacts import FlowProgress, escape, image, publish, table
+from flows.artifacts import MAX_ROWS, FlowProgress, escape, image, publish, table
 from flows.environment import prepare
 
 SAMPLE_ROWS = 20
@@ -34,15 +35,13 @@ def curate_videos(config: CurateConfig) -> CurationSummary:
 @task(name="show the manifest", cache_policy=NO_CACHE, task_run_name="show the manifest")
 def show_manifest(summary: CurationSummary) -> None:
     """Publish the summary, a sample of the rows, a contact sheet and the errors."""
-    from curation.inspect import sql
+    from curation.inspect import open_table
     from curation.pictures import contact_sheet
 
-    clips = sql(
-        summary.manifest,
-        f"SELECT * EXCLUDE (clip_id, video_id, hashes) FROM clips ORDER BY clip_id LIMIT {SHEET_CLIPS}",
-    ).to_pylist()
-    columns = [name for name in (clips[0] if clips else {}) if name != "preview"]
-    errors = sql(summary.manifest, "SELECT uri, step, error, message FROM errors ORDER BY uri LIMIT 100").to_pylist()
+    table_of_clips = open_table(summary.manifest, "clips")
+    columns = [f.name for f in table_of_clips.schema if f.name not in {"clip_id", "video_id"} and is_plain(f.type)]
+    clips = table_of_clips.head(SHEET_CLIPS, columns=[*columns, "preview"]).to_pylist()
+    errors = open_table(summary.manifest, "errors").head(MAX_ROWS, columns=["uri", "step", "error", "message"])
     counts = {
         "videos": summary.videos,
         "failed": summary.videos_failed,
@@ -53,14 +52,19 @@ def show_manifest(summary: CurationSummary) -> None:
     }
     parts = [f"# Manifest\n\n{escape(summary.manifest)}\n", table([counts])]
     parts += ["## Clips (a sample)\n", table(clips[:SAMPLE_ROWS], columns)]
-    if errors:
-        parts += ["## Errors\n", table(errors)]
+    if errors.num_rows:
+        parts += ["## Errors\n", table(errors.to_pylist())]
     publish("manifest", "\n".join(parts), "Manifest sample")
     shown = [clip for clip in clips if clip.get("preview")]
     if shown:
         labels = [f"{clip['uri'].rpartition('/')[2]} {clip['start']:.1f}s" for clip in shown]
         sheet = contact_sheet([clip["preview"] for clip in shown], labels)
         publish("manifest-clips", image(sheet, "clips of the manifest"), "Clips of the manifest")
+
+
+def is_plain(kind: pa.DataType) -> bool:
+    """Does a value of this type fit into a cell of a table: a number, a text or a flag?"""
+    return pa.types.is_primitive(kind) or pa.types.is_string(kind)
 
 
 @flow(name="curate", validate_parameters=True)
