@@ -6,6 +6,7 @@ input is one line on stderr and 2.
 """
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -56,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     def emit(event: dict[str, Any]) -> None:
         print(json.dumps(event), flush=True)
 
+    # threads that spin while they wait take a busy machine's cores from those they wait for; before torch is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         config = read_config(arguments[0])
@@ -67,9 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
             if isinstance(config, SampleConfig):
                 run_sample(config, emit, lambda: bool(received))
             elif isinstance(config, TrainStageConfig):
-                result = run_stage(config, emit, lambda: bool(received))
-                if result.reused:
-                    emit({"event": "result", **vars(result)})
+                run_stage(config, emit, lambda: bool(received))
             else:
                 run_staged(config, emit, lambda: bool(received))
         except Stopped as stopped:

@@ -30,7 +30,7 @@ class Lineage:
     stage: str
     config: dict[str, Any]
     network: dict[str, Any]  # UNetConfig's fields
-    selection_hash: str
+    selection: dict[str, str]  # content_hash, and the hashes of manifest, policy and selection where recorded
     parent_hash: str
     motion_definition: dict[str, Any] | None = None
     samples: int = 0

@@ -48,11 +48,21 @@ class Clip:
 
 @dataclass(frozen=True)
 class Selection:
-    """Clips in the order of their ids, the hash of all that was read, and what the motion score means."""
+    """Clips in the order of their ids, where they come from, and what the motion score means.
+
+    `content_hash` is of the rows themselves, ranks excepted, so that it is one for all stages. `made_from` holds the
+    hashes of manifest, policy and selection that curation recorded; empty for a table made by other means.
+    """
 
     clips: list[Clip]
-    hash: str
+    content_hash: str
+    made_from: dict[str, str]
     motion_definition: dict[str, Any] | None
+
+    @property
+    def hash(self) -> str:
+        """What curation calls this selection, or else the hash of its content."""
+        return self.made_from.get("selection_hash", self.content_hash)
 
 
 def read_selection(folder: str, rank_by: str = "") -> Selection:
@@ -75,7 +85,8 @@ def read_selection(folder: str, rank_by: str = "") -> Selection:
     if not len(table):
         raise TrainingError(f"selection: {path} keeps no clip; loosen the policy and select again")
     rows = sorted(table.to_pylist(), key=lambda row: row["clip_id"])
-    digest = hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()
+    seen = [{name: row[name] for name in (*REQUIRED, *wanted)} for row in rows]
+    digest = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
     clips = [
         Clip(
             **{name: row[name] for name in REQUIRED},
@@ -85,7 +96,7 @@ def read_selection(folder: str, rank_by: str = "") -> Selection:
         )
         for row in rows
     ]
-    return Selection(clips, digest, _definition(schema, "motion"))
+    return Selection(clips, digest, _made_from(path.with_name("selection.json")), _definition(schema, "motion"))
 
 
 def best(clips: Sequence[Clip], fraction: float) -> list[Clip]:
@@ -276,6 +287,14 @@ def _definition(schema: pa.Schema, column: str) -> dict[str, Any] | None:
         return None
     raw = (schema.field(column).metadata or {}).get(b"definition")
     return json.loads(raw) if raw else None
+
+
+def _made_from(record: Path) -> dict[str, str]:
+    try:
+        fields = json.loads(record.read_text())
+        return {name: fields[name] for name in ("manifest_hash", "policy_hash", "selection_hash")}
+    except (OSError, ValueError, KeyError, TypeError):  # not made by `rushes select`
+        return {}
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -43,7 +43,7 @@ def run_sample(
     """Sample every prompt and write its files. Raises TrainingError for what the user can mend."""
     loaded = checkpoints.load(config.checkpoint)
     stage = TrainStageConfig.model_validate(loaded.lineage.config)
-    device = pick_device(config.device)
+    device = pick_device(config.device, config.cpu_threads)
     network = UNet(UNetConfig.of(loaded.lineage.network))
     network.load_state_dict(loaded.ema)
     network.to(device).eval().requires_grad_(False)

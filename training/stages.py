@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +26,7 @@ from training.trainer import OnEvent, TrainState, train
 
 RESULT, METRICS, CURVE = "result.json", "metrics.jsonl", "loss.png"
 # of a stage's configuration, what cannot change its result
-_INCIDENTAL = {"selection": True, "out": True, "parent": True, "device": True, "log_seconds": True}
+_INCIDENTAL = {"selection": True, "out": True, "parent": True, "device": True, "cpu_threads": True, "log_seconds": True}
 
 
 class Stopped(Exception):  # noqa: N818 - an ordinary exit, not an error
@@ -45,8 +46,8 @@ class StageResult:
     parent_hash: str
     samples: int
     seconds: float  # of this run: less than the whole where it was resumed
-    loss_first: float  # mean of the first tenth of the logged losses
-    loss_last: float  # and of the last tenth
+    loss_first: float  # mean of the first quarter of the logged losses: single ones are noisy
+    loss_last: float  # and of the last quarter
     clips: int
     held_out_clips: int
     split: str  # how clips were held out: by video, by clip, or none (then the errors are those of training clips)
@@ -72,10 +73,11 @@ def run_stage(
     selection = read_selection(config.selection, rank_by)
     parent = checkpoints.locate(config.parent) if config.parent else None
     parent_hash = checkpoints.file_hash(parent) if parent else ""
-    identity = _identity(config, selection.hash, parent_hash)
+    identity = _identity(config, selection, parent_hash)
 
     if done := _recorded(out, identity):
         on_event({"event": "phase", "stage": config.stage, "phase": "finished before", "out": config.out})
+        on_event({"event": "result", **asdict(done)})
         return done
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -97,10 +99,11 @@ def make_loss(config: TrainStageConfig) -> Loss:
     return EDMLoss(optim.p_mean, optim.p_std) if config.formulation == Formulation.edm else VLoss()
 
 
-def pick_device(device: Device) -> torch.device:
-    """The torch device. Raises TrainingError for a GPU that is not there."""
+def pick_device(device: Device, cpu_threads: int = 0) -> torch.device:
+    """The torch device; sets the CPU threads too. Raises TrainingError for a GPU that is not there."""
     if device == Device.cuda and not torch.cuda.is_available():
         raise TrainingError("device: cuda is not available here; use auto or cpu")
+    torch.set_num_threads(cpu_threads or max(1, (os.cpu_count() or 1) // 2))
     return torch.device("cuda" if device != Device.cpu and torch.cuda.is_available() else "cpu")
 
 
@@ -148,7 +151,7 @@ def _train_stage(
     examples = evaluation.fixed()
 
     say("building the network")
-    device = pick_device(config.device)
+    device = pick_device(config.device, config.cpu_threads)
     conditioner, loss = Conditioner(device), make_loss(config)
     untrained, network = _networks(config, size, start)
     untrained, network = untrained.to(device), network.to(device)
@@ -166,7 +169,7 @@ def _train_stage(
         stage=config.stage,
         config=config.model_dump(mode="json"),
         network=asdict(network.config),
-        selection_hash=selection.hash,
+        selection={"content_hash": selection.content_hash, **selection.made_from},
         parent_hash=parent_hash,
         motion_definition=selection.motion_definition,
         ancestors=[*start.lineage.ancestors, {"stage": start.lineage.stage, "hash": parent_hash}] if start else [],
@@ -200,7 +203,7 @@ def _train_stage(
 
     say("evaluating")
     network.load_state_dict(state.ema.weights)
-    tenth = max(1, len(losses) // 10)
+    quarter = max(1, len(losses) // 4)
     result = StageResult(
         stage=config.stage,
         out=config.out,
@@ -211,8 +214,8 @@ def _train_stage(
         parent_hash=parent_hash,
         samples=state.samples,
         seconds=time.monotonic() - began,
-        loss_first=sum(losses[:tenth]) / tenth,
-        loss_last=sum(losses[-tenth:]) / tenth,
+        loss_first=sum(losses[:quarter]) / quarter,
+        loss_last=sum(losses[-quarter:]) / quarter,
         clips=len(data),
         held_out_clips=len(examples) if split != "none" else 0,
         split=split,
@@ -289,7 +292,8 @@ def _resume(path: Path, lineage: Lineage, state: TrainState, device: torch.devic
 
 
 def _differences(old: Lineage, new: Lineage) -> list[str]:
-    fields = [f for f in ("selection_hash", "parent_hash") if getattr(old, f) != getattr(new, f)]
+    fields = ["selection"] if old.selection["content_hash"] != new.selection["content_hash"] else []
+    fields += ["parent"] if old.parent_hash != new.parent_hash else []
     before, after = _flat(old.config), _flat(new.config)
     return fields + [
         key for key in sorted(before | after) if key not in _INCIDENTAL and before.get(key) != after.get(key)
@@ -303,9 +307,10 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _identity(config: TrainStageConfig, selection_hash: str, parent_hash: str) -> str:
+def _identity(config: TrainStageConfig, selection: Selection, parent_hash: str) -> str:
     fields = config.model_dump(mode="json", exclude=_INCIDENTAL | {"data": {"cache", "cache_gb"}})
-    text = json.dumps([fields, selection_hash, parent_hash], sort_keys=True)
+    ranks = [str(clip.rank) for clip in selection.clips]
+    text = json.dumps([fields, selection.content_hash, ranks, parent_hash], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

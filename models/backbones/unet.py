@@ -160,6 +160,8 @@ class UNet(nn.Module):
             if i:
                 self.grow.append(Conv(width, width, 3, temporal))
         self.norm, self.head = group_norm(width), zero_init(Conv(width, pixel, 3, temporal))
+        # a share of the input for each noise level: what is left to predict is smooth, and soon learned
+        self.shortcut = zero_init(nn.Linear(self.embed, pixel))
 
     def forward(
         self,
@@ -187,7 +189,9 @@ class UNet(nn.Module):
         embedding = F.silu(self._embedding(noise, text, mask, fps, motion))
 
         z = x.transpose(1, 2).flatten(0, 1) if frames else x  # (b t) c h w
-        z = self.stem(F.pixel_unshuffle(z, self.config.patch), frames)
+        z = F.pixel_unshuffle(z, self.config.patch)
+        direct = z * self.shortcut(embedding).repeat_interleave(frames or 1, 0)[:, :, None, None]
+        z = self.stem(z, frames)
         skips = [z]
         for i, level in enumerate(self.down):
             for layer in level:  # type: ignore[union-attr]
@@ -202,7 +206,7 @@ class UNet(nn.Module):
                 z = layer(torch.cat([z, skips.pop()], dim=1), embedding, text, mask, frames)
             if i < len(self.grow):
                 z = self.grow[i](F.interpolate(z, scale_factor=2.0), frames)
-        z = F.pixel_shuffle(self.head(F.silu(self.norm(z)), frames), self.config.patch)
+        z = F.pixel_shuffle(self.head(F.silu(self.norm(z)), frames) + direct, self.config.patch)
         return z.reshape(b, frames, *z.shape[1:]).transpose(1, 2) if frames else z
 
     def _embedding(

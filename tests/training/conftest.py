@@ -9,8 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import settings
 
 from training.config import DataSettings, ModelSettings, OptimSettings, TrainStageConfig
+
+settings.register_profile("rushes", deadline=None)  # the first example pays for lazy imports
+settings.load_profile("rushes")
 
 FPS = 12
 FRAMES = 24

@@ -10,7 +10,9 @@ from training.checkpoint import Lineage
 from training.ema import EMA
 from training.errors import TrainingError
 
-LINEAGE = Lineage("id", "image_pretrain", {"seed": 1}, {"width": 8}, "s" * 64, "", {"scorer": "motion"}, 12)
+LINEAGE = Lineage(
+    "id", "image_pretrain", {"seed": 1}, {"width": 8}, {"content_hash": "c"}, "", {"scorer": "motion"}, 12
+)
 
 
 def trained(steps=3):

@@ -38,7 +38,8 @@ def test_captions_are_encoded_once(conditioner):
     conditioner.encoder.forward = lambda captions: calls.append(captions) or forward(captions)
     try:
         batch = Batch(torch.zeros(2, 3, 4, 4), ["never seen", "never seen"], torch.ones(2), torch.ones(2))
-        given = [conditioner(batch) for _ in range(3)][0]
+        conditioner(batch)
+        given = conditioner(batch)
     finally:
         del conditioner.encoder.forward
     assert calls == [["never seen"]]

