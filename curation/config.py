@@ -69,7 +69,7 @@ class TextSettings(Strict):
 
     enabled: bool = True
     """Switch the text score off: it is the dearest one on a CPU."""
-    canvas_px: int = Field(default=640, ge=128, le=2560)
+    canvas_px: int = Field(default=480, ge=128, le=2560)
     """Long side at which CRAFT looks at a frame."""
     recognise: bool = True
     """Also read the text that was found."""

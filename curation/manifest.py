@@ -262,12 +262,9 @@ def _disk(path: Path, error: OSError) -> str:
 
 def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
     """Parquet text is UTF-8: bytes of a file name that are not are kept visibly, as in `\\xff`."""
-    return {k: _text(v) if isinstance(v, str) else v for k, v in row.items()}
+    return {k: stored(v) if isinstance(v, str) else v for k, v in row.items()}
 
 
-def _text(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return value
+def stored(text: str) -> str:
+    """A text as the manifest spells it: the same, unless it is a file name whose bytes are no UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -83,7 +83,10 @@ def write_video() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def two_shots(tmp_path_factory: pytest.TempPathFactory, write_video: Callable[..., Path]) -> Path:
-    """4 s at 25 fps, 160x120: a texture that drifts right, and from frame 50 on another that drifts down."""
-    first, second = texture(1), texture(2)
-    frames = [np.roll(first, 2 * i, axis=1) for i in range(50)] + [np.roll(second, i, axis=0) for i in range(50)]
+    """4 s at 25 fps, 160x120: a picture that moves right by half a pixel a frame, and from frame 50 on another that
+    moves down by a quarter."""
+    first, second = texture(1, 120, 260), texture(2, 220, 160)
+    frames = [first[:, 60 - i // 2 : 220 - i // 2] for i in range(50)] + [
+        second[60 - i // 4 : 180 - i // 4] for i in range(50)
+    ]
     return write_video(tmp_path_factory.mktemp("footage") / "two_shots.mp4", frames)

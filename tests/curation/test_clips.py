@@ -1,5 +1,7 @@
 """Splitting of shots into clips."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +50,7 @@ def test_clips_are_ordered_bounded_disjoint_and_do_not_depend_on_when_one_looks(
         spans += online.take(known, share * length, final=False)
     spans += online.take(keyframes, length, final=True)
     assert spans == Splitter(0.0, SETTINGS).take(keyframes, length, final=True)
-    for before, after in zip(spans, spans[1:], strict=False):
+    for before, after in itertools.pairwise(spans):
         assert before.end <= after.start
     for span in spans:
         assert 1.0 - 1e-3 <= span.end - span.start <= 4.0 + 1e-9

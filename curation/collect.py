@@ -1,0 +1,164 @@
+"""Gathers a run's results, video by video, until a shard is whole."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curation.engine import Clip, VideoPass
+from curation.ledger import Task
+from curation.manifest import Shard
+from curation.scores.base import Failure, Scored
+
+Failures = list[tuple[str | None, Failure]]
+"""What failed, each with the clip concerned or None for the whole video."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last word on a video: its rows, and how many clips were sent before."""
+
+    clips: int
+    video: dict[str, Any]
+    shots: list[dict[str, Any]]
+    failures: Failures
+
+
+class Collector:
+    """Gathers rows until a shard is whole."""
+
+    def __init__(self, todo: Sequence[Task]) -> None:
+        self._by_shard: dict[str, list[Task]] = {}
+        for video in todo:
+            self._by_shard.setdefault(video.shard, []).append(video)
+        self._video = {v.source.uri: v for v in todo}
+        self._clips: dict[str, list[tuple[dict[str, Any], list[Failure]]]] = {u: [] for u in self._video}
+        self._end: dict[str, End] = {}
+        self.videos_done = 0
+
+    @property
+    def open_videos(self) -> set[str]:
+        """Videos of which something is still to come."""
+        return {u for u in self._video if u not in self._end or len(self._clips[u]) < self._end[u].clips}
+
+    def expects(self, video: Task) -> bool:
+        """Whether the video has to be read at all."""
+        return video.source.uri not in self._end
+
+    def settle_unreadable(self) -> list[Shard]:
+        """End the videos that need no decoding: unreadable files, and further copies of the same bytes."""
+        out: list[Shard] = []
+        for uri, video in self._video.items():
+            if video.problem is not None:
+                failure = Failure(video.problem[0], "UnreadableVideo", video.problem[1])
+                out += self._finish(uri, end_of(video, None, [(None, failure)], 0))
+            elif video.copy_of is not None:
+                end = end_of(video, None, [], 0)
+                end.video.update(status="duplicate", message=f"the same bytes as {video.copy_of}")
+                out += self._finish(uri, end)
+        return out
+
+    def add(self, uri: str, content: Any) -> list[Shard]:
+        """Take a clip's row or a video's end. Returns the shards that became whole."""
+        if isinstance(content, End):
+            return self._finish(uri, content)
+        self._clips[uri].append(content)
+        return self._check(uri)
+
+    def _finish(self, uri: str, end: End) -> list[Shard]:
+        self._end[uri] = end
+        return self._check(uri)
+
+    def _check(self, uri: str) -> list[Shard]:
+        if uri not in self._end or len(self._clips[uri]) < self._end[uri].clips:
+            return []
+        self.videos_done += 1
+        shard = self._video[uri].shard
+        members = [v.source.uri for v in self._by_shard[shard]]
+        if any(m in self.open_videos for m in members):
+            return []
+        return [self._shard(shard, members)]
+
+    def _shard(self, name: str, members: Sequence[str]) -> Shard:
+        videos, shots, errors, clips = [], [], [], []
+        for uri in members:
+            end = self._end[uri]
+            video_id = end.video["video_id"]
+            videos.append(end.video)
+            shots += end.shots
+            errors += [error_row(uri, video_id, clip, failure) for clip, failure in end.failures]
+            for row, failures in sorted(self._clips.pop(uri), key=lambda c: c[0]["start"]):
+                clips.append(row)
+                errors += [error_row(uri, video_id, row["clip_id"], failure) for failure in failures]
+            self._clips[uri] = []
+            self._end[uri] = End(0, end.video, [], [])
+        return Shard(name, videos, shots, errors, clips)
+
+
+def end_of(video: Task, reading: VideoPass | None, failures: Failures, clips: int) -> End:
+    """The end of a video of which `clips` were made; `failures` are those that stopped it."""
+    source = video.source
+    row: dict[str, Any] = {
+        "uri": source.uri,
+        "video_id": video.video_id,
+        "size_bytes": source.size,
+        "modified_ns": source.modified_ns,
+        "status": "failed" if failures else "ok",
+        "message": failures[0][1].message if failures else None,
+        "shots": 0,
+        "clips": clips,
+    }
+    if reading is None:
+        return End(clips, row, [], failures)
+    info = reading.info
+    names = "container codec pix_fmt width height coded_width coded_height rotation fps variable_rate duration frames"
+    row |= {name: getattr(info, name) for name in names.split()} | {"shots": len(reading.shots)}
+    shots = [
+        {
+            "video_id": video.video_id,
+            "uri": source.uri,
+            "shot": s.index,
+            "start": s.start,
+            "end": s.end,
+            "begins_with": s.begins_with,
+            "ends_with": s.ends_with,
+            "clips": s.clips,
+            "reason": s.reason,
+        }
+        for s in reading.shots
+    ]
+    return End(clips, row, shots, [*reading.failures, *failures])
+
+
+def clip_row(clip: Clip, scored: Scored) -> tuple[dict[str, Any], list[Failure]]:
+    """A clip's row of the manifest, and what failed on it."""
+    frames = clip.frames
+    row = {
+        "clip_id": frames.clip_id,
+        "video_id": frames.video_id,
+        "uri": frames.uri,
+        "shot": clip.shot,
+        "start": frames.start,
+        "end": frames.end,
+        "start_frame": clip.start_frame,
+        "frames": clip.frame_count,
+        "fps": frames.fps,
+        "width": frames.width,
+        "height": frames.height,
+        "starts_on_keyframe": clip.starts_on_keyframe,
+        "preview": clip.preview,
+        **scored.values,
+    }
+    return row, scored.failures
+
+
+def error_row(uri: str, video_id: str | None, clip_id: str | None, failure: Failure) -> dict[str, Any]:
+    """A row of the error table."""
+    return {
+        "uri": uri,
+        "video_id": video_id,
+        "clip_id": clip_id,
+        "step": failure.step,
+        "error": failure.error,
+        "message": failure.message,
+        "attempts": 1,
+    }

@@ -1,0 +1,95 @@
+"""The single pass: clips, thumbnails and flow against footage whose truth is known."""
+
+import numpy as np
+import pytest
+
+from curation.config import ClipSettings, CurateConfig
+from curation.decode import Decoder
+from curation.engine import VideoPass, open_clips
+from curation.scores.duplicates import difference_hash
+from tests.curation.conftest import texture
+
+
+def config(**more) -> CurateConfig:
+    return CurateConfig(videos="unused", **more)
+
+
+def test_two_shots_give_two_clips_with_the_right_pictures(two_shots):
+    reading = VideoPass(str(two_shots), config())
+    clips = list(reading)
+    assert [(s.start, round(s.end, 3), s.begins_with, s.ends_with) for s in reading.shots] == [
+        (0, 2.0, "start", "cut"),
+        (2.0, 4.0, "cut", "end"),
+    ]
+    assert [(c.start_frame, c.frame_count, c.shot) for c in clips] == [(0, 50, 0), (60, 40, 1)]
+    pictures = {round(f.time, 3): f.rgb(640) for f in Decoder(str(two_shots))}
+    for clip in clips:
+        for time, picture in zip(clip.frames.frame_times, clip.frames.frames, strict=True):
+            assert clip.frames.start <= time < clip.frames.end
+            assert np.array_equal(picture, pictures[round(time, 3)])
+
+
+def test_no_flow_straddles_the_cut_and_drift_is_measured(two_shots):
+    """Half a pixel a frame at 25 fps is 6.25 px in half a second. (Farneback follows some 8 px at this size.)"""
+    first, second = open_clips(str(two_shots))
+    assert first.flow.shape[1:] == (16, 21, 2)
+    assert len(first.flow) == 3
+    assert np.median(first.flow[..., 0]) == pytest.approx(6.25, abs=0.5)
+    assert abs(np.median(first.flow[..., 1])) < 1
+    assert len(second.flow) == 2
+    assert np.median(second.flow[..., 1]) == pytest.approx(3.125, abs=0.4)
+
+
+def test_hashes_are_those_of_the_sampled_frames(two_shots):
+    first, _ = open_clips(str(two_shots))
+    frames = [f for f in Decoder(str(two_shots)) if f.time < 2 and f.index in (0, 13, 25, 38)]
+    assert [int(h) for h in first.hashes] == [int(difference_hash(f.gray(144))) for f in frames]
+
+
+def test_a_short_shot_is_recorded_with_its_reason(tmp_path, write_video):
+    pictures = [texture(1)] * 40 + [texture(2)] * 12 + [texture(3)] * 40
+    reading = VideoPass(str(write_video(tmp_path / "a.mp4", pictures)), config())
+    clips = list(reading)
+    assert [s.clips for s in reading.shots] == [1, 0, 1]
+    assert reading.shots[1].reason == "0.48 s is shorter than clips.min_length_s (1 s)"
+    assert [c.shot for c in clips] == [0, 2]
+
+
+def test_a_long_shot_is_split_and_memory_stays_small(tmp_path, write_video):
+    wide = texture(1, 120, 160 + 600)
+    path = write_video(tmp_path / "long.mp4", [wide[:, i : i + 160] for i in range(600)])
+    reading = VideoPass(str(path), config(clips=ClipSettings(max_length_s=2.0)))
+    held, spans = 0, []
+    for clip in reading:
+        held = max(held, len(reading._samples))
+        spans.append((clip.frames.start, clip.frames.end))
+    assert len(spans) >= 9
+    assert all(b - a <= 2.0 + 1e-9 for a, b in spans)
+    assert held < 40
+    assert len(reading.shots) == 1
+
+
+def test_a_one_frame_video_is_a_shot_without_a_clip(tmp_path, write_video):
+    reading = VideoPass(str(write_video(tmp_path / "one.mp4", [texture(1)])), config())
+    assert list(reading) == []
+    assert "shorter than" in reading.shots[0].reason
+
+
+def test_the_preview_can_be_left_out(two_shots):
+    assert all(c.preview is None for c in VideoPass(str(two_shots), config(preview_px=0)))
+    assert all(c.preview[:2] == b"\xff\xd8" for c in VideoPass(str(two_shots), config()))
+
+
+@pytest.mark.needs_videos
+def test_a_truncated_file_gives_what_is_there_and_says_what_is_not(shared_videos):
+    reading = VideoPass(str(shared_videos / "odd" / "truncated_faststart.mp4"), config())
+    assert len(list(reading)) == 3
+    assert "ends at 5.52 s of the 10.00 s" in reading.failures[0][1].message
+
+
+@pytest.mark.needs_videos
+def test_damaged_packets_become_a_failure_of_their_clip(shared_videos):
+    reading = VideoPass(str(shared_videos / "odd" / "corrupted_nal.mp4"), config())
+    clips = list(reading)
+    assert reading.failures
+    assert all(not any(c.frames.start <= t < c.frames.end for t in reading.info.damage) for c in clips)

@@ -1,0 +1,124 @@
+"""Fragments, commits and what other tools make of them."""
+
+import errno
+import os
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation import manifest as module
+from curation.errors import CurationError
+from curation.manifest import CLIP_IDENTITY, Manifest, Shard, definition_of, read, score_field, writing
+
+SCHEMA = pa.schema(
+    [*CLIP_IDENTITY, score_field("motion", pa.float32(), "flow", "px", {"scorer": "motion", "fps": 2.0})]
+)
+
+
+def shard(name: str, clips: int = 2, uri: str = "a.mp4") -> Shard:
+    return Shard(
+        name,
+        videos=[{"uri": uri, "video_id": name, "status": "ok", "clips": clips}],
+        shots=[{"video_id": name, "uri": uri, "shot": 0, "start": 0.0, "end": 1.0, "clips": clips}],
+        errors=[],
+        clips=[{"clip_id": f"{name}-{i}", "video_id": name, "uri": uri, "motion": i or None} for i in range(clips)],
+    )
+
+
+def test_what_is_committed_is_read_back_with_its_definition(tmp_path):
+    manifest = Manifest(tmp_path / "manifest")
+    manifest.commit(shard("s1"), SCHEMA)
+    table = read(tmp_path, "clips")
+    assert table["clip_id"].to_pylist() == ["s1-0", "s1-1"]
+    assert table["motion"].to_pylist() == [None, 1.0]
+    assert definition_of(manifest.schema("clips").field("motion")) == {"scorer": "motion", "fps": 2.0}
+    assert definition_of(manifest.schema("clips").field("uri")) is None
+
+
+def test_other_tools_read_it_as_it_lies(tmp_path):
+    manifest = Manifest(tmp_path)
+    for name in ("s1", "s2"):
+        manifest.commit(shard(name), SCHEMA)
+    assert len(pd.read_parquet(tmp_path / "clips")) == 4
+    assert duckdb.sql(f"select sum(motion) from '{tmp_path}/clips/*.parquet'").fetchall() == [(2.0,)]
+    assert pq.read_table(tmp_path / "clips").schema.field("motion").metadata[b"unit"] == b"px"
+
+
+@pytest.mark.parametrize("table", ["videos", "shots", "errors", "clips"])
+def test_a_shard_that_fails_at_any_file_does_not_exist(tmp_path, monkeypatch, table):
+    manifest = Manifest(tmp_path)
+    manifest.commit(shard("s1"), SCHEMA)
+    real = pq.write_table
+
+    def full(data, path, **options):
+        if f"{os.sep}{table}{os.sep}" in str(path):
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(data, path, **options)
+
+    monkeypatch.setattr(module.pq, "write_table", full)
+    with pytest.raises(CurationError, match="disk is full"):
+        manifest.commit(shard("s2"), SCHEMA)
+    assert manifest.shards() == ["s1"]
+    assert manifest.read("videos").num_rows == 1
+    monkeypatch.undo()
+    manifest.sweep()
+    left = sorted(p.name for p in tmp_path.rglob("*") if p.is_file())
+    assert left == ["s1.parquet"] * 4
+
+
+def test_removal_takes_all_four(tmp_path):
+    manifest = Manifest(tmp_path)
+    manifest.commit(shard("s1"), SCHEMA)
+    manifest.remove("s1")
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_the_hash_names_the_content(tmp_path):
+    manifest = Manifest(tmp_path)
+    manifest.commit(shard("s1"), SCHEMA)
+    before = manifest.hash()
+    assert manifest.hash() == before
+    manifest.commit(shard("s2"), SCHEMA)
+    assert manifest.hash() != before
+
+
+def test_a_second_writer_is_turned_away(tmp_path):
+    with (
+        Manifest(tmp_path).locked(),
+        pytest.raises(CurationError, match="another run is writing"),
+        Manifest(tmp_path).locked(),
+    ):
+        pass
+
+
+def test_no_manifest_is_said_with_its_remedy(tmp_path):
+    with pytest.raises(CurationError, match="rushes curate"):
+        Manifest.find(tmp_path)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "x.bin"
+    with pytest.raises(RuntimeError, match="boom"), writing(target) as path:
+        path.write_bytes(b"half")
+        raise RuntimeError("boom")
+    assert list(target.parent.iterdir()) == []
+    with writing(target) as path:
+        path.write_bytes(b"whole")
+    assert target.read_bytes() == b"whole"
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(CurationError, match="is a file, not a folder"), Manifest(tmp_path / "file").locked():
+        pass
+
+
+def test_names_that_are_no_text_become_text(tmp_path):
+    manifest = Manifest(tmp_path)
+    manifest.commit(shard("s1", uri=os.fsdecode(b"/v/\xff.mp4")), SCHEMA)
+    assert manifest.read("clips")["uri"][0].as_py() == "/v/\\xff.mp4"

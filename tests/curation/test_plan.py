@@ -1,0 +1,134 @@
+"""Curation on a real Ray. Only the scorers without weights run, so that an actor starts in no time; the full set runs
+in tests/end_to_end."""
+
+import os
+import shutil
+
+import pytest
+
+from curation import plan
+from curation.config import CurateConfig, CutSettings, TextSettings
+from curation.errors import CurationError
+from curation.manifest import Manifest, definition_of
+from curation.plan import curate
+from curation.scores.aesthetics import TechnicalQuality
+from curation.scores.duplicates import PerceptualHash
+from curation.scores.motion import Motion
+from tests.curation.conftest import texture
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine():
+    """One Ray, and light scorers, for all of these tests."""
+    with pytest.MonkeyPatch.context() as patch, plan._ray(CurateConfig(videos="unused", cpus=2)):
+        patch.setattr(plan, "scorers_for", lambda config: [TechnicalQuality(), Motion(config.motion), PerceptualHash()])
+        yield
+
+
+@pytest.fixture
+def footage(tmp_path, two_shots):
+    folder = tmp_path / "footage"
+    folder.mkdir()
+    shutil.copy(two_shots, folder / "a.mp4")
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_bytes(b"no video at all\n" * 99)
+    return folder
+
+
+def config(folder, **more) -> CurateConfig:
+    out = more.pop("out", folder.parent / "out")
+    return CurateConfig(videos=str(folder), out=str(out), text=TextSettings(enabled=False), cpus=2, **more)
+
+
+def test_a_folder_becomes_a_manifest_and_a_second_run_does_nothing(footage):
+    seen = []
+    summary = curate(config(footage), lambda *step: seen.append(step))
+    assert (summary.videos, summary.videos_failed, summary.shots, summary.clips) == (3, 2, 2, 2)
+    assert seen[-1] == ("measuring", 3, 3)
+    manifest = Manifest.find(summary.manifest)
+    clips = manifest.read("clips").to_pylist()
+    for clip in clips:
+        assert clip["motion"] > 1
+        assert 0 < clip["technical_quality"] < 1
+    assert definition_of(manifest.schema("clips").field("motion"))["scorer"] == "motion"
+    errors = {os.path.basename(e["uri"]): e for e in manifest.read("errors").to_pylist()}  # noqa: PTH119
+    assert "0 bytes" in errors["empty.mp4"]["message"]
+    assert "not a video" in errors["text.mp4"]["message"]
+
+    before = sorted((p, p.stat().st_mtime_ns) for p in manifest.root.rglob("*.parquet"))
+    again = curate(config(footage))
+    assert again.nothing_to_do
+    assert again.already_done == 3
+    assert sorted((p, p.stat().st_mtime_ns) for p in manifest.root.rglob("*.parquet")) == before
+
+
+def test_the_same_bytes_twice_are_measured_once(footage):
+    shutil.copy(footage / "a.mp4", footage / "b.mp4")
+    summary = curate(config(footage))
+    assert (summary.duplicates, summary.clips) == (1, 2)
+    videos = {r["uri"]: r for r in Manifest.find(summary.manifest).read("videos").to_pylist()}
+    assert videos[str(footage / "b.mp4")]["message"] == f"the same bytes as {footage / 'a.mp4'}"
+    shutil.copy(footage / "a.mp4", footage / "c.mp4")
+    later = curate(config(footage))
+    assert (later.measured, later.duplicates, later.clips) == (1, 2, 2)
+
+
+def test_adding_one_file_measures_one_file(footage, write_video):
+    curate(config(footage))
+    write_video(footage / "b.mp4", [texture(7)] * 30)
+    summary = curate(config(footage))
+    assert (summary.measured, summary.already_done, summary.videos, summary.clips) == (1, 3, 4, 3)
+
+
+def test_a_changed_and_a_moved_file_are_noticed(footage, write_video):
+    first = curate(config(footage))
+    ids = set(Manifest.find(first.manifest).read("clips")["clip_id"].to_pylist())
+    (footage / "a.mp4").rename(footage / "moved.mp4")
+    moved = curate(config(footage))
+    table = Manifest.find(first.manifest).read("clips").to_pylist()
+    assert {c["clip_id"] for c in table} == ids
+    assert {c["uri"] for c in table} == {str(footage / "moved.mp4")}
+    assert any("moved" in m for m in moved.messages)
+
+    write_video(footage / "moved.mp4", [texture(9)] * 30)
+    changed = curate(config(footage))
+    assert any("changed" in m for m in changed.messages)
+    table = Manifest.find(first.manifest).read("clips").to_pylist()
+    assert len(table) == 1
+    assert table[0]["clip_id"] not in ids
+
+
+def test_other_settings_are_refused_unless_asked_for(footage):
+    curate(config(footage))
+    other = {"cuts": CutSettings(hard_threshold=4.0)}
+    with pytest.raises(CurationError, match=r"cuts\.hard_threshold 2\.5 -> 4\.0.*--remeasure"):
+        curate(config(footage, **other))
+    summary = curate(config(footage, remeasure=True, **other))
+    assert (summary.measured, summary.clips) == (3, 2)
+    assert curate(config(footage, remeasure=True, **other)).nothing_to_do
+
+
+def test_failed_videos_are_tried_again_on_request_only(footage):
+    curate(config(footage))
+    assert curate(config(footage)).nothing_to_do
+    assert not curate(config(footage, retry_failed=True)).nothing_to_do
+
+
+def test_a_scorer_that_fails_leaves_nulls_and_error_rows(footage, write_video):
+    """Shots with a single sample inside have no flow: motion is null, everything else is measured."""
+    write_video(footage / "short.mp4", [texture(5)] * 30, times=[i / 25 if i < 10 else 0.5 + i / 25 for i in range(30)])
+    summary = curate(config(footage, motion={"fps": 0.7}))
+    manifest = Manifest.find(summary.manifest)
+    broken = [e for e in manifest.read("errors").to_pylist() if e["step"] == "motion"]
+    assert broken
+    assert all(e["clip_id"] for e in broken)
+    by_id = {c["clip_id"]: c for c in manifest.read("clips").to_pylist()}
+    for error in broken:
+        assert by_id[error["clip_id"]]["motion"] is None
+        assert by_id[error["clip_id"]]["technical_quality"] is not None
+
+
+def test_a_plan_that_cannot_fit_is_refused_with_its_arithmetic(footage, monkeypatch):
+    monkeypatch.setattr(plan.ray, "cluster_resources", lambda: {"CPU": 0.5})
+    with pytest.raises(CurationError, match=r"needs 1\.5 CPUs .* Ray has 0\.5"):
+        curate(config(footage))

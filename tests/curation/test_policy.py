@@ -1,0 +1,190 @@
+"""Policies against numpy, and selections as they lie on disk."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.config import Policy, Rule, SelectConfig
+from curation.errors import CurationError
+from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+from curation.policy import judge, read_summary, select
+
+SCHEMA = pa.schema(
+    [
+        *CLIP_IDENTITY,
+        score_field("motion", pa.float32(), "flow", "px", {"scorer": "motion"}),
+        score_field("text_area", pa.float32(), "text", "", {"scorer": "text"}),
+        score_field("tags", pa.list_(pa.string()), "tags", "", {"scorer": "tags"}),
+        score_field("phash", pa.list_(pa.uint64()), "hash", "", {"scorer": "phash"}),
+    ]
+)
+RNG = np.random.default_rng(0)
+MOTION = np.round(RNG.gamma(2, 2, 100), 3)
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    made = Manifest(tmp_path / "curation" / "manifest")
+    for name, rows in (("s1", range(60)), ("s2", range(60, 100))):
+        clips = [
+            {
+                "clip_id": f"c{i:03}",
+                "video_id": f"v{i % 7}",
+                "uri": f"/v/{i % 7}.mp4",
+                "start": float(i),
+                "end": i + 2.0,
+                "width": 640,
+                "height": 360,
+                "motion": None if i == 5 else float(MOTION[i]),
+                "text_area": 0.2 if i % 10 == 0 else 0.0,
+                "phash": [int(x) for x in np.random.default_rng(i if i != 99 else 98).integers(0, 2**63, 4)],
+            }
+            for i in rows
+        ]
+        made.commit(Shard(name, [], [], [], clips), SCHEMA)
+    return made
+
+
+def config(manifest, tmp_path, *rules, **more):
+    policy = Policy(rules=list(rules), drop_duplicates=more.pop("drop_duplicates", False))
+    return SelectConfig(manifest=str(manifest.root), out=str(tmp_path / "selection"), inline_policy=policy, **more)
+
+
+def kept_ids(tmp_path):
+    return pq.read_table(tmp_path / "selection" / "clips.parquet")["clip_id"].to_pylist()
+
+
+def test_a_percentile_agrees_with_numpy(manifest, tmp_path):
+    summary = select(config(manifest, tmp_path, Rule(score="motion", min_percentile=25)))
+    measured = {f"c{i:03}": np.float32(m) for i, m in enumerate(MOTION) if i != 5}
+    cut = np.percentile(list(measured.values()), 25)
+    assert kept_ids(tmp_path) == [c for c, m in measured.items() if m >= cut]
+    assert summary.thresholds[0].min == pytest.approx(cut)
+    assert summary.rejected_by_reason["motion not measured"] == 1
+
+
+def test_every_fallen_clip_has_all_its_reasons(manifest, tmp_path):
+    select(config(manifest, tmp_path, Rule(score="motion", min=3), Rule(score="text_area", max=0.07)))
+    rejected = {r["clip_id"]: r["reasons"] for r in pq.read_table(tmp_path / "selection/rejected.parquet").to_pylist()}
+    assert set(rejected) | set(kept_ids(tmp_path)) == {f"c{i:03}" for i in range(100)}
+    assert not set(rejected) & set(kept_ids(tmp_path))
+    for i in range(100):
+        expected = []
+        if i != 5 and np.float32(MOTION[i]) < 3:
+            expected.append("motion below 3")
+        if i == 5:
+            expected.append("motion not measured")
+        if i % 10 == 0:
+            expected.append("text_area above 0.07")
+        assert rejected.get(f"c{i:03}", []) == expected
+
+
+def test_missing_values_can_be_let_through(manifest, tmp_path):
+    select(config(manifest, tmp_path, Rule(score="motion", min=3, missing="keep")))
+    assert "c005" in kept_ids(tmp_path)
+
+
+def test_of_duplicates_one_stays(manifest, tmp_path):
+    summary = select(config(manifest, tmp_path, drop_duplicates=True))
+    assert summary.kept == 99
+    (row,) = pq.read_table(tmp_path / "selection/rejected.parquet").to_pylist()
+    assert {row["clip_id"], row["duplicate_of"]} == {"c098", "c099"}
+    assert row["reasons"] == ["duplicate"]
+
+
+def test_kept_rows_are_the_manifests_rows(manifest, tmp_path):
+    select(config(manifest, tmp_path, Rule(score="motion", min=3)))
+    kept = pq.read_table(tmp_path / "selection/clips.parquet")
+    source = {r["clip_id"]: r for r in manifest.read("clips").to_pylist()}
+    assert kept.to_pylist() == [source[c] for c in kept["clip_id"].to_pylist()]
+    assert kept.schema.field("motion").metadata == SCHEMA.field("motion").metadata
+
+
+def test_a_second_time_nothing_is_done(manifest, tmp_path):
+    first = select(config(manifest, tmp_path, Rule(score="motion", min=3)))
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "selection").iterdir()}
+    again = select(config(manifest, tmp_path, Rule(score="motion", min=3)))
+    assert (first.already_done, again.already_done) == (False, True)
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "selection").iterdir()} == before
+    assert again.selection_hash == first.selection_hash == read_summary(tmp_path / "selection").selection_hash
+
+
+def test_another_policy_replaces_the_selection_whole(manifest, tmp_path):
+    select(config(manifest, tmp_path, Rule(score="motion", min=3)))
+    select(config(manifest, tmp_path, Rule(score="motion", min=5)))
+    assert len(kept_ids(tmp_path)) == sum(np.float32(m) >= 5 for i, m in enumerate(MOTION) if i != 5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["curation", "selection"]
+
+
+def test_a_dry_run_writes_nothing(manifest, tmp_path):
+    summary = select(config(manifest, tmp_path, Rule(score="motion", min=3), dry_run=True))
+    assert 0 < summary.kept < 100
+    assert not (tmp_path / "selection").exists()
+
+
+def test_a_selection_that_keeps_nothing_says_so_and_leaves_nothing(manifest, tmp_path):
+    with pytest.raises(CurationError, match=r"no clip of 100 survives .*motion >= 1000: 100 -> 0"):
+        select(config(manifest, tmp_path, Rule(score="motion", min=1000)))
+    assert [p.name for p in tmp_path.iterdir()] == ["curation"]
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [("moton", "did you mean 'motion'"), ("tags", "not a number"), ("qqq", "there are")],
+)
+def test_a_score_that_is_not_there_is_named(manifest, tmp_path, score, message):
+    with pytest.raises(CurationError, match=message):
+        select(config(manifest, tmp_path, Rule(score=score, min=1)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rules: [{score: motion, min_percentile: 140}]", "rules.0.min_percentile.*100"),
+        ("rules: [{score: motion, minimum: 3}]", "rules.0.minimum"),
+        ("rules: [{score: motion}]", "needs min, max"),
+        ("rules: [", "no valid YAML"),
+        ("- a", "must hold"),
+    ],
+)
+def test_a_policy_file_with_a_mistake_names_file_and_field(manifest, tmp_path, text, message):
+    (tmp_path / "policy.yaml").write_text(text)
+    with pytest.raises(CurationError, match=message) as caught:
+        select(SelectConfig(manifest=str(manifest.root), out=str(tmp_path / "s"), policy=str(tmp_path / "policy.yaml")))
+    assert "policy.yaml" in str(caught.value)
+
+
+def test_a_folder_that_is_something_else_is_not_replaced(manifest, tmp_path):
+    (tmp_path / "selection").mkdir()
+    (tmp_path / "selection" / "thesis.tex").write_text("precious")
+    with pytest.raises(CurationError, match="is no selection"):
+        select(config(manifest, tmp_path, Rule(score="motion", min=3)))
+    assert (tmp_path / "selection" / "thesis.tex").read_text() == "precious"
+
+
+def test_the_record_is_plain_json(manifest, tmp_path):
+    select(config(manifest, tmp_path, Rule(score="motion", min_percentile=50)))
+    record = json.loads((tmp_path / "selection" / "selection.json").read_text())
+    assert record["clips"] == 100
+    assert record["funnel"][0]["before"] == 100
+    assert record["manifest_hash"] == manifest.hash()
+
+
+@given(
+    values=st.lists(st.one_of(st.none(), st.floats(-100, 100, width=32)), min_size=1, max_size=60),
+    percentile=st.floats(0, 100),
+)
+def test_a_percentile_drops_no_more_than_its_share(values, percentile):
+    table = pa.table({"clip_id": [str(i) for i in range(len(values))], "x": pa.array(values, pa.float32())})
+    verdict = judge(table, Policy(rules=[Rule(score="x", min_percentile=percentile)], drop_duplicates=False))
+    measured = [v for v in values if v is not None]
+    # numpy's percentile lies at rank p (n - 1), so at most that many values, rounded up, are below it
+    assert verdict.keep.sum() >= len(measured) - np.ceil((len(measured) - 1) * percentile / 100 + 1e-9)
+    for value, keep, bits in zip(values, verdict.keep, verdict.bits, strict=True):
+        assert keep == (bits == 0)
+        assert value is not None or not keep
