@@ -273,6 +273,8 @@ def _check_parent(config: TrainStageConfig, selection: Selection, start: Checkpo
 
 def _resume(path: Path, lineage: Lineage, state: TrainState, device: torch.device, say: Callable[..., None]) -> None:
     """Take up the checkpoint at `path` if it is this very run's; else start anew, and say what differs."""
+    for half in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed while it wrote
+        half.unlink()
     metrics = path.with_name(METRICS)
     old = checkpoints.load(path) if path.exists() else None
     if old and old.lineage.identity == lineage.identity:
