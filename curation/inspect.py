@@ -7,6 +7,7 @@ import contextlib
 import io
 import unicodedata
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -101,15 +102,21 @@ def clock(seconds: float) -> str:
 def sql(manifest: str, query: str) -> pa.Table:
     """Run one SELECT over the views videos, shots, clips and errors.
 
-    It runs in a DuckDB that can reach nothing but these views: no file, no network, no Python variable.
+    It runs in a DuckDB that can reach nothing but the manifest's folder: no other file, no network, no Python variable.
 
     Raises:
         CurationError: it is no single SELECT, or DuckDB finds fault with it.
     """
-    config: dict[str, str | bool | int | float | list[str]] = {"enable_external_access": "false"}
-    with duckdb.connect(config=config) as connection:
+    found = Manifest.find(manifest)
+    with duckdb.connect() as connection:
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET allowed_directories = [$folder]", {"folder": f"{found.root.absolute()}/"})
+        connection.execute("SET enable_external_access = false")
         for name in TABLES:
-            connection.register(name, open_table(manifest, name))
+            if found.fragments(name):
+                connection.read_parquet([str(Path(p).absolute()) for p in found.fragments(name)]).create_view(name)
+            else:
+                connection.register(name, found.schema(name).empty_table())
         connection.execute("SET lock_configuration = true")
         try:
             query.encode()  # DuckDB calls text that is no UTF-8 a wrong argument type
