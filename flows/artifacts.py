@@ -6,6 +6,7 @@ Names, captions and messages come from files, so every one of them passes `escap
 import base64
 import io
 import re
+import string
 import threading
 import time
 import unicodedata
@@ -25,8 +26,9 @@ MAX_ROWS = 200
 def escape(value: Any, limit: int = 200) -> str:
     """Text from anywhere as markdown that shows exactly that text: no markup, link, image, HTML or table break.
 
-    Every ASCII character that is not a letter, digit or space becomes an HTML entity; control and direction-changing
-    characters become a visible replacement. Longer texts end in an ellipsis after `limit` characters.
+    Every ASCII punctuation mark gets a backslash, which CommonMark defines to mean the mark itself (one of the two UIs
+    shows HTML entities as they are written); control and direction-changing characters become a visible replacement.
+    Longer texts end in an ellipsis after `limit` characters.
     """
     if value is None:
         return "–"
@@ -35,8 +37,8 @@ def escape(value: Any, limit: int = 200) -> str:
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     out = []
     for c in text:
-        if c.isascii() and not c.isalnum() and c != " " and c.isprintable():
-            out.append(f"&#{ord(c)};")
+        if c in string.punctuation:
+            out.append("\\" + c)
         elif unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Cn"}:
             out.append("\N{REPLACEMENT CHARACTER}")
         else:

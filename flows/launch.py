@@ -81,14 +81,20 @@ def read_event(line: str) -> Event | None:
 
 
 def tell(event: Event) -> tuple[str, int, int | None] | None:
-    """An event as the arguments of a `Progress`; None if it moves nothing."""
+    """An event as the arguments of a `Progress`; None if it moves nothing. The numbers of a step are for `numbers`."""
     stage = str(event.get("stage", "")).replace("_", "-")
     match event["event"]:
         case "phase":
             return " ".join(x for x in (stage, str(event.get("phase", ""))) if x), 0, None
         case "step":
-            return f"{stage}, loss {event['loss']:.4f}", event["samples"], event["of"]
+            return f"{stage} training", event["samples"], event["of"]
         case "sampling":
             return "sampling", event["step"], event["of"]
         case _:
             return None
+
+
+def numbers(event: Event) -> str:
+    """A step's numbers as a line of a log."""
+    shown = ("loss", "grad_norm", "lr", "samples_per_s")
+    return f"{event['samples']} samples: " + ", ".join(f"{k} {event[k]:.4g}" for k in shown if k in event)

@@ -4,7 +4,7 @@ Three things run: the server (SQLite in PREFECT_HOME) and Ray as children in pro
 process Prefect's runner, which starts flow runs. Leaving ends exactly these and whatever they started.
 """
 
-import _thread
+import asyncio
 import contextlib
 import os
 import secrets
@@ -12,11 +12,11 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -157,26 +157,47 @@ def _clock(schedule: Schedule, parameters: dict[str, Any]) -> Any:
 
 def _run_deployments(config: ServeConfig, children: dict[str, ProcessGroup], home: Path) -> None:
     """Serve the deployments until interrupted. Raises StartError when a child dies meanwhile."""
-    from prefect import serve as serve_deployments
+    from prefect.runner import Runner
 
     dead: list[str] = []
-    done = threading.Event()
+    made = deployments(config)
 
-    def watch() -> None:
-        while not done.wait(2.0):
-            dead.extend(name for name, child in children.items() if child.process.poll() is not None)
-            if dead:
-                _thread.interrupt_main()
-                return
+    async def run() -> None:
+        loop, main, stopping = asyncio.get_running_loop(), asyncio.current_task(), []
 
-    watcher = threading.Thread(target=watch, name="watch-children", daemon=True)
-    watcher.start()
-    print(f"Rushes is served at http://{HOST}:{config.port} (logs in {home}); Ctrl-C stops it", flush=True)
-    try:
-        serve_deployments(*deployments(config), limit=config.concurrent_runs, print_starting_message=False)
-    finally:
-        done.set()
-        watcher.join()
+        class StoppableRunner(Runner):
+            """Prefect's own handler forgets to wait for the runs that it cancels."""
+
+            def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
+                loop.call_soon_threadsafe(stop)
+
+        runner = StoppableRunner(limit=config.concurrent_runs, pause_on_shutdown=True)
+
+        def stop() -> None:
+            """Cancel the runs, which lets training write its checkpoint; asked again, insist."""
+            if stopping and main:
+                main.cancel()
+            print("stopping", flush=True)
+            stopping.append(loop.create_task(runner.astop()))
+
+        async def watch() -> None:
+            while not dead:
+                await asyncio.sleep(2.0)
+                dead.extend(name for name, child in children.items() if child.process.poll() is not None)
+            stop()
+
+        for deployment in made:
+            await runner.aadd_deployment(deployment)
+        print(f"Rushes is served at http://{HOST}:{config.port} (logs in {home}); Ctrl-C stops it", flush=True)
+        loop.add_signal_handler(signal.SIGINT, stop)
+        watcher = loop.create_task(watch())
+        try:
+            await runner.start()
+        finally:
+            watcher.cancel()
+
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(run())
     if dead:
         raise StartError(f"{dead[0]} ended by itself; see {home / dead[0]}.log")
 
@@ -250,7 +271,11 @@ def _write_token(home: Path) -> Path:
 @contextlib.contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
     """Until the runner has its own handler, SIGTERM must end the children too: take it for Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, lambda *_: _thread.interrupt_main())
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.artifacts import FlowProgress, escape, image, publish, table
-from flows.launch import Event, launch, tell
+from flows.launch import Event, launch, numbers, tell
 from training.config import SampleConfig, TrainStageConfig, TrainStagedConfig
+
+NUMBERS_EVERY_S = 10.0
 
 
 @task(name="train", cache_policy=NO_CACHE, task_run_name="train {config.stage.value}")
@@ -96,6 +99,7 @@ def _hash(checkpoint: str) -> str:
 def _launch(config: TrainStageConfig | SampleConfig, progress_key: str) -> list[Event]:
     logger = get_run_logger()
     progress = FlowProgress(progress_key)
+    said = [float("-inf")]
 
     def on_event(event: Event) -> None:
         if event["event"] == "warning":
@@ -104,6 +108,9 @@ def _launch(config: TrainStageConfig | SampleConfig, progress_key: str) -> list[
             logger.info("checkpoint after %s samples: %s", event.get("samples"), event.get("path"))
         elif told := tell(event):
             progress(*told)
+        if event["event"] == "step" and time.monotonic() - said[0] >= NUMBERS_EVERY_S:
+            said[0] = time.monotonic()
+            logger.info("%s", numbers(event))
 
     return launch(config, on_event, lambda line: logger.info("%s", line))
 
