@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -126,6 +127,15 @@ class Schedule(Strict):
     """The flow's configuration, the same fields as in its form and its YAML file."""
     active: bool = True
     """Switched off, the schedule is shown in the UI and does nothing until it is switched on there."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("is in no tz database; UTC and Europe/Paris are") from error
+        return value
 
     @model_validator(mode="after")
     def _one_clock(self) -> "Schedule":

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,8 +59,15 @@ class Server:
         """Ask Prefect's API."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.base}/api/{path}", data, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            return json.load(reply)
+        for _ in range(20):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as reply:
+                    return json.load(reply)
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # SQLite was busy: Prefect asks its clients to come again
+                    raise
+                time.sleep(1.0)
+        raise TimeoutError(path)
 
     def log(self) -> str:
         """What it printed."""
@@ -137,11 +145,11 @@ def bikes() -> Path:
     return Path(spec.origin).parent / "datasets" / "data" / "bikes.mp4"
 
 
-def test_a_pipeline_started_from_the_form_completes_and_shows_its_artifacts(server: Server, page: Page, tmp_path: Path):
+def test_a_pipeline_started_from_the_form_completes_and_shows_its_artifacts(server: Server, page: Page):
     outside: list[str] = []
     ours = (server.base, server.base.replace("http", "ws", 1), "data:", "blob:")
     page.on("request", lambda request: None if request.url.startswith(ours) else outside.append(request.url))
-    out = tmp_path / "out"
+    out = server.folder / "out"
 
     page.goto(f"{server.base}/deployments/deployment/{deployment(server, 'pipeline')['id']}/run")
     field(page, "Videos").fill(str(bikes()))
@@ -174,7 +182,8 @@ def test_a_pipeline_started_from_the_form_completes_and_shows_its_artifacts(serv
     for key in ("selection-funnel", "manifest-clips", "training-finetune", "samples"):
         page.goto(f"{server.base}/artifacts/artifact/{made[key]['id']}")
         if key == "selection-funnel":
-            page.get_by_text("duplicates").first.wait_for()
+            page.get_by_role("cell", name="motion").first.wait_for()
+            assert "&#" not in page.locator("body").inner_text()
         else:
             picture = page.locator("img[src^='data:image/png']").first
             picture.wait_for()
@@ -222,17 +231,31 @@ def test_a_second_server_on_the_port_or_in_the_home_is_refused(server: Server, t
         assert done.stderr.count("\n") == 1
 
 
-def test_stopping_leaves_no_process_and_no_word_behind(server: Server):
+def test_stopping_lets_training_save_and_leaves_no_process(server: Server):
+    trained = server.folder / "long"
+    config = {"selection": str(server.folder / "out" / "selection"), "out": str(trained), "optim": {"samples": 10**6}}
+    run = {"parameters": {"config": config}}
+    server.ask(f"deployments/{deployment(server, 'train-stage')['id']}/create_flow_run", run)
+    wait(lambda: (trained / "metrics.jsonl").exists() and (trained / "metrics.jsonl").read_text(), 300, server)
     mine = _children(server.process.pid)
-    assert len(mine) > 3
+    assert any("training" in _command(pid) for pid in mine)
+
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(90) == 0
+    assert server.process.wait(120) == 0
     until = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in mine) and time.monotonic() < until:
+    while any(map(_command, mine)) and time.monotonic() < until:
         time.sleep(0.5)
-    left = {pid for pid in mine if Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_text()}
-    assert left == set()
+    assert [_command(pid) for pid in mine if _command(pid)] == []
+    assert (trained / "checkpoint.safetensors").stat().st_size > 0
     assert not (server.folder / "home" / "serve.json").exists()
+
+
+def _command(pid: int) -> str:
+    """A process's command line; empty when it has ended, reaped or not."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _children(pid: int) -> set[int]:

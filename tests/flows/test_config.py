@@ -83,6 +83,8 @@ def test_every_field_of_the_form_is_described():
         {"name": "n", "flow": "curate", "config": {}, "cron": "* * * * *", "interval_s": 5},
         {"name": "N", "flow": "curate", "config": {}, "interval_s": 5},
         {"name": "n", "flow": "bogus", "config": {}, "interval_s": 5},
+        {"name": "n", "flow": "curate", "config": {}, "interval_s": 5, "timezone": "Mars/Olympus"},
+        {"name": "n", "flow": "curate", "config": {}, "interval_s": 5, "timezone": "../etc"},
     ],
 )
 def test_a_schedule_has_one_clock_a_known_flow_and_a_plain_name(schedule: dict):

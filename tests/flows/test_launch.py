@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.launch import launch, read_event, tell
+from flows.launch import launch, numbers, read_event, tell
 from training.config import SampleConfig, TrainStageConfig
 from training.errors import TrainingError
 
@@ -26,7 +26,8 @@ def test_a_missing_checkpoint(tmp_path: Path):
 
 def test_steps_and_sampling_move_the_progress():
     step = {"event": "step", "stage": "image_pretrain", "samples": 16, "of": 64, "loss": 0.5}
-    assert tell(step) == ("image-pretrain, loss 0.5000", 16, 64)
+    assert tell(step) == ("image-pretrain training", 16, 64)
+    assert numbers(step) == "16 samples: loss 0.5"
     assert tell({"event": "sampling", "step": 3, "of": 18}) == ("sampling", 3, 18)
     assert tell({"event": "phase", "stage": "finetune", "phase": "reading clips"}) == (
         "finetune reading clips",

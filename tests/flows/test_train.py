@@ -1,0 +1,78 @@
+"""Sampling once, and the flows' faces. Whole runs are in tests/end_to_end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.config import FlowName
+from flows.serve import FLOWS, config_model, load_flow
+from flows.train import sample_once
+from training.config import SampleConfig
+
+
+class Sampler:
+    """Writes the files that sampling would, and counts."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.calls = out, 0
+
+    def __call__(self) -> list[dict]:
+        self.calls += 1
+        self.out.with_suffix(".mp4").write_bytes(b"video")
+        return [{"event": "result", "mp4": str(self.out.with_suffix(".mp4")), "number": self.calls}]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Path:
+    folder = tmp_path / "finetune"
+    folder.mkdir()
+    (folder / "result.json").write_text('{"checkpoint_hash": "one"}')
+    return folder
+
+
+def config(stage: Path, tmp_path: Path, **more: object) -> SampleConfig:
+    return SampleConfig.model_validate({"checkpoint": str(stage), "out": str(tmp_path / "sample"), **more})
+
+
+def test_the_same_is_sampled_once(stage: Path, tmp_path: Path):
+    run = Sampler(tmp_path / "sample")
+    first = sample_once(config(stage, tmp_path), run)
+    assert sample_once(config(stage, tmp_path), run) == first
+    assert run.calls == 1
+
+
+@pytest.mark.parametrize("change", ["seed", "checkpoint", "file", "record"])
+def test_whatever_changes_it_is_sampled_again(change: str, stage: Path, tmp_path: Path):
+    run = Sampler(tmp_path / "sample")
+    sample_once(config(stage, tmp_path), run)
+    match change:
+        case "checkpoint":
+            (stage / "result.json").write_text('{"checkpoint_hash": "two"}')
+        case "file":
+            (tmp_path / "sample.mp4").unlink()
+        case "record":
+            (tmp_path / "sample.json").write_text('{"identity"')
+    again = sample_once(config(stage, tmp_path, **({"seed": 1} if change == "seed" else {})), run)
+    assert run.calls == 2
+    assert json.loads((tmp_path / "sample.json").read_text())["results"] == again
+
+
+def test_a_failed_sampling_leaves_no_record(stage: Path, tmp_path: Path):
+    def fails() -> list[dict]:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError):
+        sample_once(config(stage, tmp_path), fails)
+    assert not (tmp_path / "sample.json").exists()
+
+
+@pytest.mark.parametrize("name", list(FlowName))
+def test_each_flow_takes_one_model_and_teaches(name: FlowName):
+    flow = load_flow(name)
+    assert flow.name == name.value
+    assert list(flow.parameters.properties) == ["config"]
+    assert "**Give**" in (flow.description or "")
+    assert "**Get**" in (flow.description or "")
+    assert config_model(name).model_json_schema()["additionalProperties"] is False
+    assert set(FLOWS) == set(FlowName)
