@@ -200,7 +200,9 @@ def test_only_this_machine_can_connect(server: Server):
     listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout.splitlines()
     sockets = [line.split()[3] for line in listening if any(f"pid={pid}," in line for pid in mine)]
     assert len(sockets) >= 3  # the server and several of Ray's
-    assert all(address.rpartition(":")[0] in {"127.0.0.1", "[::1]"} for address in sockets), sockets
+    assert all(address.rpartition(":")[0] in {"127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"} for address in sockets), (
+        sockets
+    )
 
 
 def test_the_schedule_of_the_configuration_is_there_and_runs_are_planned(server: Server):
