@@ -38,11 +38,6 @@ class SelectSection(SelectConfig):
     out: Derived = ""
     dry_run: Annotated[SkipJsonSchema[bool], Field(exclude=True), AfterValidator(_follows), CLI_SUPPRESS] = False
 
-    @field_validator("manifest")
-    @classmethod
-    def _not_empty(cls, value: str) -> str:
-        return value
-
 
 class TrainSection(TrainStagedConfig):
     """How the pipeline trains its three stages."""

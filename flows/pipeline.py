@@ -61,11 +61,15 @@ def pipeline(config: PipelineConfig) -> PipelineSummary:
 
 
 def captions(selection: str) -> list[str]:
-    """The prompt to sample where none is configured: the first caption of the selection, else the empty one."""
+    """The prompt to sample where none is configured: of the selection's captions the one most like its clip, as far as
+    that was measured; the empty one where there are no captions."""
     import pyarrow.parquet as pq
 
     file = Path(selection) / "clips.parquet"
-    if "caption_fused" not in pq.read_schema(file).names:
+    names = pq.read_schema(file).names
+    if "caption_fused" not in names:
         return [""]
-    texts = pq.read_table(file, columns=["caption_fused"])["caption_fused"].to_pylist()
-    return [text for text in texts if text][:1] or [""]
+    likeness = next((c for c in ("clip_fused", "conse_fused") if c in names), None)
+    rows = pq.read_table(file, columns=[c for c in ("caption_fused", likeness) if c]).to_pylist()
+    best = max(rows, key=lambda row: (bool(row["caption_fused"]), (likeness and row[likeness]) or 0), default={})
+    return [best.get("caption_fused") or ""]

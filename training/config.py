@@ -118,7 +118,7 @@ class DataSettings(Strict):
 class OptimSettings(Strict):
     """How long and how a stage is optimised. Everything is counted in samples, not in steps."""
 
-    samples: int = Field(default=2400, ge=1)
+    samples: int = Field(default=4000, ge=1)
     """Samples (images or videos) to train on, repeats included; rounded up to whole batches."""
     batch: int = Field(default=8, ge=1)
     """Samples in a batch."""
@@ -250,7 +250,7 @@ class SampleConfig(Strict):
     """Steps of the sampler."""
     sampler: SamplerName = SamplerName.heun
     """heun calls the network twice a step, ddim once."""
-    guidance: float = Field(default=2.0, ge=0)
+    guidance: float = Field(default=3.0, ge=0)
     """Classifier-free guidance scale; 1 is none."""
     fps: float = Field(default=8.0, gt=0)
     """Frame rate that the network is asked for and the files play at."""
