@@ -1,0 +1,45 @@
+"""Configurations refuse what cannot be meant."""
+
+import pytest
+from pydantic import ValidationError
+
+from curation.config import ClipSettings, CurateConfig, Policy, Rule, SelectConfig
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: CurateConfig.model_validate({"videos": "x", "vidoes": "y"}), "vidoes"),
+        (lambda: CurateConfig.model_validate({"videos": "x", "cuts": {"treshold": 1}}), "treshold"),
+        (lambda: CurateConfig(videos="x", cpus=0), "cpus"),
+        (lambda: Rule(score="motion", min_percentile=140), "min_percentile"),
+        (lambda: Rule(score="motion", max_percentile=-1), "max_percentile"),
+        (lambda: Rule(score="motion"), "needs min, max"),
+        (lambda: Policy(name="../../etc"), "name"),
+        (lambda: ClipSettings(min_length_s=0.1), "min_length_s"),
+        (lambda: SelectConfig(manifest="m", policy="p.yaml", inline_policy=Policy()), "not both"),
+    ],
+)
+def test_mistakes_are_named(make, field):
+    with pytest.raises(ValidationError, match=field):
+        make()
+
+
+def test_every_field_explains_itself():
+    """The UI's form and --help show these."""
+
+    def fields(model, seen):
+        for name, field in model.model_fields.items():
+            assert field.description or hasattr(field.annotation, "model_fields"), f"{model.__name__}.{name}"
+            inner = field.annotation
+            if hasattr(inner, "model_fields") and inner not in seen:
+                seen.add(inner)
+                fields(inner, seen)
+
+    for model in (CurateConfig, SelectConfig, Policy, Rule):
+        fields(model, set())
+
+
+def test_a_configuration_survives_json():
+    config = CurateConfig(videos="x", cpus=2)
+    assert CurateConfig.model_validate_json(config.model_dump_json()) == config

@@ -1,0 +1,118 @@
+"""What is left to measure, asked of manifests written by hand."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from curation import sources
+from curation.config import CurateConfig, MotionSettings
+from curation.errors import CurationError
+from curation.ledger import measuring, plan
+from curation.manifest import CLIP_IDENTITY, Manifest, Shard
+from curation.progress import silent
+
+
+@pytest.fixture
+def world(tmp_path):
+    """Three files, and a manifest in which each was measured in a shard of its own."""
+    import json
+
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    config = CurateConfig(videos=str(folder), out=str(tmp_path / "out"), videos_per_shard=1)
+    schema = pa.schema(CLIP_IDENTITY).with_metadata({"rushes.config": json.dumps(measuring(config))})
+    manifest = Manifest(tmp_path / "out" / "manifest")
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.mp4").write_bytes(name.encode() * 100)
+    for source in sources.find(str(folder)):
+        name = Path(source.uri).stem
+        row = {
+            "uri": source.uri,
+            "video_id": sources.identify(source.uri),
+            "size_bytes": source.size,
+            "modified_ns": source.modified_ns,
+            "status": "failed" if name == "c" else "ok",
+        }
+        manifest.commit(Shard(name, [row], [], [], []), schema)
+    return folder, config, manifest
+
+
+def todo(world, **changes):
+    folder, config, manifest = world
+    messages: list[str] = []
+    tasks = plan(config.model_copy(update=changes), manifest, sources.find(str(folder)), silent, messages)
+    return [Path(t.source.uri).name for t in tasks], messages, tasks
+
+
+def test_nothing_is_left_when_all_is_done(world):
+    assert todo(world)[0] == []
+    assert world[2].shards() == ["a", "b", "c"]
+
+
+def test_a_new_file_is_left(world):
+    (world[0] / "d.mp4").write_bytes(b"new")
+    assert todo(world)[0] == ["d.mp4"]
+
+
+def test_a_touched_file_with_the_same_content_is_done(world):
+    os.utime(world[0] / "a.mp4", (1, 1))
+    assert todo(world)[0] == []
+
+
+def test_a_changed_file_is_left_and_its_old_shard_gone(world):
+    (world[0] / "a.mp4").write_bytes(b"other")
+    names, messages, _ = todo(world)
+    assert names == ["a.mp4"]
+    assert "has changed" in messages[0]
+    assert world[2].shards() == ["b", "c"]
+
+
+def test_a_moved_file_is_left_where_it_is_now(world):
+    (world[0] / "a.mp4").rename(world[0] / "z.mp4")
+    names, messages, _ = todo(world)
+    assert names == ["z.mp4"]
+    assert "has moved" in messages[0]
+
+
+def test_a_deleted_file_keeps_its_rows(world):
+    (world[0] / "a.mp4").unlink()
+    assert todo(world)[0] == []
+    assert world[2].shards() == ["a", "b", "c"]
+
+
+def test_a_copy_points_to_its_original(world):
+    (world[0] / "copy.mp4").write_bytes(b"a" * 100)
+    _, _, (task,) = todo(world)
+    assert task.copy_of == str(world[0] / "a.mp4")
+
+
+def test_failures_are_retried_on_request(world):
+    assert todo(world, retry_failed=True)[0] == ["c.mp4"]
+
+
+def test_other_settings_are_refused_or_replace_all(world):
+    other = {"motion": MotionSettings(fps=4)}
+    with pytest.raises(CurationError, match=r"motion\.fps 2\.0 -> 4\.0"):
+        todo(world, **other)
+    assert todo(world, remeasure=True, **other)[0] == ["a.mp4", "b.mp4", "c.mp4"]
+
+
+def test_settings_that_measure_nothing_may_change(world):
+    assert todo(world, cpus=1, videos_per_shard=3, no_progress_minutes=5.0)[0] == []
+
+
+def test_shards_are_named_by_content_and_settings(world):
+    (world[0] / "d.mp4").write_bytes(b"new")
+    first = todo(world)[2][0].shard
+    assert todo(world)[2][0].shard == first
+    (world[0] / "d.mp4").write_bytes(b"newer")
+    assert todo(world)[2][0].shard != first
+
+
+def test_an_empty_file_is_left_with_its_reason(world):
+    (world[0] / "e.mp4").write_bytes(b"")
+    _, _, (task,) = todo(world)
+    assert task.video_id is None
+    assert "0 bytes" in task.problem[1]
