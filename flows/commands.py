@@ -146,7 +146,7 @@ def show_pipeline(summary: "PipelineSummary") -> None:
         *((str(s["stage"]).replace("_", "-"), s["checkpoint"]) for s in summary.stages),
         *(("sample", s["mp4"]) for s in summary.samples),
     ]
-    display.table("Files", files)
+    print("\nFiles", *(f"  {what:<16} {path}" for what, path in files), sep="\n")
 
 
 def show_stages(stages: "list[Event]") -> None:
