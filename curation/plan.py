@@ -233,8 +233,6 @@ def _ray(config: CurateConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters reaches us as exceptions
     address = os.environ.get("RAY_ADDRESS")
     local = (
         {}

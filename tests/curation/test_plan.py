@@ -132,3 +132,16 @@ def test_a_plan_that_cannot_fit_is_refused_with_its_arithmetic(footage, monkeypa
     monkeypatch.setattr(plan.ray, "cluster_resources", lambda: {"CPU": 0.5})
     with pytest.raises(CurationError, match=r"needs 1\.5 CPUs .* Ray has 0\.5"):
         curate(config(footage))
+
+
+def test_ray_listens_on_this_machine_only():
+    """Every listening socket of Ray's processes is on loopback (read from /proc, as `ss -ltn` would)."""
+    import psutil
+
+    names = ("raylet", "gcs_server", "ray::", "ray/")
+    for process in psutil.process_iter(["cmdline"]):
+        if not any(n in " ".join(process.info["cmdline"] or []) for n in names):
+            continue
+        for connection in process.net_connections("inet"):
+            if connection.status == psutil.CONN_LISTEN:
+                assert connection.laddr.ip.removeprefix("::ffff:") in ("127.0.0.1", "::1"), process.info["cmdline"]
