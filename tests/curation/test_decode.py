@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -61,7 +62,11 @@ def test_small_pictures_come_from_the_planes_in_true_colour(tmp_path, write_vide
 def test_small_pictures_agree_with_swscale(two_shots):
     frame = next(iter(Decoder(str(two_shots))))
     other = frame.picture.reformat(width=80, height=60, format="bgr24", interpolation="AREA").to_ndarray()
-    assert np.abs(frame.small_bgr(80).astype(int) - other).mean() < 3
+    ours = frame.small_bgr(80)
+    luma = [cv2.cvtColor(p, cv2.COLOR_BGR2GRAY).astype(int) for p in (ours, other)]
+    assert np.abs(luma[0] - luma[1]).mean() < 2
+    # colour is reduced before it is spread over the pixels, swscale does it after: single pixels differ, areas do not
+    assert np.abs(cv2.blur(ours, (9, 9)).astype(int) - cv2.blur(other, (9, 9))).mean() < 2
 
 
 def test_nothing_is_enlarged(tmp_path, write_video):
