@@ -49,7 +49,7 @@ $(READY): pyproject.toml | $(UV)
 	  || { echo "error: Python 3.11 or newer is needed as $(PYTHON); name another with: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "== fetching uv into .tools"
 	@if $(PYTHON) -m pip --version >/dev/null 2>&1; then \
-	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-warn-script-location --target .tools uv; \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-warn-script-location --root-user-action=ignore --target .tools uv; \
 	elif $(PYTHON) -m venv .tools/venv >/dev/null 2>&1; then \
 	  .tools/venv/bin/pip install --quiet --disable-pip-version-check uv && mkdir -p .tools/bin \
 	  && ln -sf ../venv/bin/uv .tools/bin/uv; \
