@@ -5,7 +5,9 @@ count decoded frames. Sizes are display sizes: rotated upright, with square pixe
 """
 
 import math
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -103,14 +105,14 @@ class Frame:
     def _i420(self, width: int, height: int) -> np.ndarray:
         """The picture scaled to an even (width, height) as planar YUV 4:2:0 in video range, (h * 3 / 2, w)."""
         planes = self._planes()
-        luma = cv2.resize(planes[0], (width, height), interpolation=cv2.INTER_AREA)
+        luma = _reduced(planes[0], width, height)
         if self.picture.format.name in _FULL_RANGE or self.picture.format.name == "gray":
             luma = cv2.LUT(luma, _TO_VIDEO_RANGE)
         out = np.full((height * 3 // 2, width), 128, np.uint8)
         out[:height] = luma
         chroma = out[height:].reshape(2, height // 2, width // 2)
         for i, plane in enumerate(planes[1:3]):
-            chroma[i] = cv2.resize(plane, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+            chroma[i] = _reduced(plane, width // 2, height // 2)
         return out
 
 
@@ -233,6 +235,41 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
     )
 
 
+def ahead(frames: Iterable[Frame], depth: int = 4) -> Iterator[Frame]:
+    """The same frames, decoded by a thread of its own up to `depth` frames ahead: libav works while Python does."""
+    waiting: queue.Queue[Frame | BaseException | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: Frame | BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                waiting.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for frame in frames:
+                if not put(frame):
+                    return
+            put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again by the reader
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
 def _pictures(
     container: av.container.InputContainer, stream: VideoStream, damage: list[float]
 ) -> Iterator[tuple[VideoFrame, float]]:
@@ -281,6 +318,12 @@ def _display_size(stream: VideoStream, picture: VideoFrame, rotation: int) -> tu
     aspect = stream.sample_aspect_ratio or Fraction(1)
     width = max(1, round(picture.width * float(aspect))) if aspect > 0 else picture.width
     return (picture.height, width) if rotation % 180 else (width, picture.height)
+
+
+def _reduced(plane: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Mean over areas; of a plane many times higher only about two rows for each row of the result are read."""
+    step = max(1, plane.shape[0] // (2 * height))
+    return cv2.resize(plane[::step], (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _upright(pixels: np.ndarray, rotation: int) -> np.ndarray:

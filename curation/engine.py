@@ -16,7 +16,7 @@ from curation.clips import Span, Splitter, clip_id
 from curation.config import CurateConfig
 from curation.cuts.cascade import Cascade
 from curation.cuts.transitions import Transition
-from curation.decode import Decoder, Frame, VideoInfo
+from curation.decode import Decoder, Frame, VideoInfo, ahead
 from curation.scores.base import ClipFrames, Failure
 from curation.scores.duplicates import difference_hash
 from curation.scores.motion import flow_map
@@ -91,7 +91,7 @@ class VideoPass:
         config = self.config
         cascade = Cascade(config.cuts, self.info.fps)
         end = 0.0
-        for frame in self.decoder:
+        for frame in ahead(self.decoder):
             self._remember(frame)
             end = frame.time + frame.duration
             for transition in cascade.push(frame.index, frame.time, frame.small_bgr(config.cuts.width_px)):
