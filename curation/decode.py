@@ -76,8 +76,7 @@ class Frame:
     def gray(self, short_side: int) -> np.ndarray:
         """Luma uint8 (h, w), scaled to `short_side` (never enlarged), for optical flow."""
         w, h = self._scaled(min(1.0, short_side / min(self.width, self.height)))
-        luma = self._planes()[0]
-        small = cv2.resize(luma, self._stored(w, h), interpolation=cv2.INTER_AREA)
+        small = _reduced(self._planes()[0], *self._stored(w, h))
         return np.ascontiguousarray(_upright(small, self.rotation))
 
     def rgb(self, long_side: int) -> np.ndarray:
@@ -321,9 +320,12 @@ def _display_size(stream: VideoStream, picture: VideoFrame, rotation: int) -> tu
 
 
 def _reduced(plane: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Mean over areas; of a plane many times higher only about two rows for each row of the result are read."""
-    step = max(1, plane.shape[0] // (2 * height))
-    return cv2.resize(plane[::step], (width, height), interpolation=cv2.INTER_AREA)
+    """The plane at a smaller size: halved as often as it goes, which OpenCV does several times faster than one mean over
+    odd areas, then bilinear."""
+    while plane.shape[0] >= 2 * height and plane.shape[1] >= 2 * width:
+        half = plane.shape[1] // 2, plane.shape[0] // 2
+        plane = cv2.resize(plane[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
+    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _upright(pixels: np.ndarray, rotation: int) -> np.ndarray:
