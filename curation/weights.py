@@ -24,6 +24,7 @@ _CHECKPOINT = (
 )
 _OPEN_CLIP = ("open_clip_config.json", "open_clip_model.safetensors|open_clip_pytorch_model.bin")
 _TRANSFORMERS = ("config.json", _CHECKPOINT, "tokenizer.json|tokenizer.model|vocab.json|vocab.txt")
+_VISION_LANGUAGE = (*_TRANSFORMERS, "preprocessor_config.json|processor_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +92,16 @@ MINILM = Model(
 )
 
 
-def svd_models(weights: WeightSettings) -> list[Model]:
-    """The models of the published recipe (Blattmann et al. 2023, section 3.1 and appendix C), as configured."""
-    return [
-        EASYOCR,
-        Model(weights.clip, "picture and text embeddings (CLIP)", _OPEN_CLIP, "MIT", 1710),
-        Model(weights.aesthetic_head, "aesthetic score (LAION's linear head)", (Path(weights.aesthetic_head).name,)),
-        Model(weights.coca, "picture captions (CoCa)", _OPEN_CLIP, "MIT", 2550),
-        Model(weights.video_captioner, "video captions (VideoBLIP)", _TRANSFORMERS, "", 14900),
-        Model(weights.caption_llm, "fuse both captions (instruction model)", _TRANSFORMERS, "", 3090),
-    ]
+def svd_models(weights: WeightSettings) -> dict[str, Model]:
+    """The models of the published recipe (Blattmann et al. 2023, section 3.1 and appendix C), by their field's name."""
+    head = (Path(weights.aesthetic_head).name,)
+    return {
+        "clip": Model(weights.clip, "picture and text embeddings (CLIP)", _OPEN_CLIP, "MIT", 1710),
+        "aesthetic_head": Model(weights.aesthetic_head, "aesthetic score (LAION's linear head)", head),
+        "coca": Model(weights.coca, "picture captions (CoCa)", _OPEN_CLIP, "MIT", 2550),
+        "video_captioner": Model(weights.video_captioner, "video captions (VideoBLIP)", _VISION_LANGUAGE, "", 14900),
+        "caption_llm": Model(weights.caption_llm, "fuse both captions (instruction model)", _TRANSFORMERS, "", 3090),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,10 @@ class Resolved:
             "path": str(self.path),
             "licence": self.model.licence,
         }
+
+    def identity(self, role: str) -> dict[str, str]:
+        """What makes it this model and no other, for a score's definition: `role`, `role_revision`, `role_sha256`."""
+        return {role: self.model.name, f"{role}_revision": self.revision, f"{role}_sha256": self.sha256()}
 
     def _weights(self) -> list[Path]:
         if self.path.is_file():
@@ -251,11 +256,19 @@ def _hash_file(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_NEEDED_BY = {
+    "clip": "clip, clip_similarity",
+    "aesthetic_head": "clip",
+    "coca": "coca",
+    "video_captioner": "video_captioner",
+    "caption_llm": "caption_llm",
+}
+
+
 def models_of(config: CurateConfig) -> list[tuple[Model, str]]:
     """Each model that the configured profile needs, and for which scorers."""
     if config.profile == "svd":
-        needed_by = ["text", "clip, aesthetic", "aesthetic", "captions", "captions", "captions"]
-        models = list(zip(svd_models(config.weights), needed_by, strict=True))
+        models = [(EASYOCR, "text"), *((m, _NEEDED_BY[field]) for field, m in svd_models(config.weights).items())]
     else:
         models = [(EASYOCR, "text"), (EFFICIENTNET, "tags"), (MINILM, "tags, similarity")]
     return [(m, by) for m, by in models if m is not EASYOCR or config.text.enabled]

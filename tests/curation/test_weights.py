@@ -172,7 +172,7 @@ def test_with_all_weights_the_svd_profile_still_admits_that_its_scorers_are_abse
     fill(tmp_path / "w" / settings.clip.removeprefix("hf-hub:"), **clip)
     fill(tmp_path / "w" / settings.coca.removeprefix("hf-hub:"), **clip)
     fill(tmp_path / "w", **{settings.aesthetic_head: "x"})
-    whole(tmp_path / "w" / settings.video_captioner)
+    fill(whole(tmp_path / "w" / settings.video_captioner), preprocessor_config__json="{}")
     whole(tmp_path / "w" / settings.caption_llm)
     report = preflight(CurateConfig(videos="x", out=str(tmp_path), profile="svd", weights=settings))
     assert all(i.found for i in report.items)

@@ -48,3 +48,46 @@ def clip_of():
         )
 
     return build
+
+
+def _open_clip_folder(folder: Path, config: dict) -> Path:
+    """A randomly initialised open_clip model, saved as its hub folders are."""
+    import json
+
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    torch.manual_seed(0)
+    net = open_clip.create_model(f"local-dir:{folder}")
+    for matrix in (p for p in net.parameters() if p.ndim > 1):
+        torch.nn.init.normal_(matrix, std=0.2)  # open_clip leaves some at zero: every picture would get one caption
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory):
+    """A CLIP of 32 features, as small as one can be."""
+    vision = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16, "head_width": 16}
+    text = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+    return _open_clip_folder(tmp_path_factory.mktemp("clip"), {"embed_dim": 32, "vision_cfg": vision, "text_cfg": text})
+
+
+@pytest.fixture(scope="session")
+def coca_folder(tmp_path_factory):
+    """A CoCa with the published one's parts: attentional pooling, a class token in the text, a decoder."""
+    vision = {
+        "image_size": 32, "layers": 2, "width": 32, "patch_size": 16, "head_width": 16, "attentional_pool": True,
+        "attn_pooler_heads": 2, "attn_pooler_queries": 8, "output_tokens": True,
+    }  # fmt: skip
+    text = {
+        "context_length": 20, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2, "embed_cls": True,
+        "output_tokens": True,
+    }  # fmt: skip
+    decoder = {
+        "context_length": 20, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2, "attn_pooler_heads": 2,
+    }  # fmt: skip
+    config = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": text, "multimodal_cfg": decoder, "custom_text": True}
+    return _open_clip_folder(tmp_path_factory.mktemp("coca"), config)
