@@ -1,0 +1,351 @@
+"""One clip as an MP4 file of its own: copied out where that is exact, encoded anew where it is not.
+
+Times are seconds on the video's own clock (presentation time stamps, first frame at 0), as in the manifest. Every file
+is decoded before it is handed out: as many frames as promised, the first at 0, upright, none damaged.
+"""
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import av
+import av.container
+import av.error
+import numpy as np
+from av.packet import Packet
+from av.video.frame import PictureType, VideoFrame
+from av.video.stream import VideoStream
+
+from curation.clip_sound import Sound
+from curation.decode import Decoder
+from curation.errors import CurationError
+
+MP4_VIDEO = frozenset({"av1", "h264", "hevc", "mpeg4", "vp9"})
+_SAME_TIME_S = 1e-4
+_CLOCK = Fraction(1, 90_000)
+_MAX_REORDERED = 16  # H.264 and HEVC let no more packets come before one that is shown earlier
+_LEAD_S = 1.0  # copies look for their keyframe from so far ahead: demuxers seek by decoding time
+
+
+class ClipError(CurationError):
+    """This clip cannot be made into a file, or not in this way; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What to cut out: `[start, end)` of a file, with `frames` frames of display size `width` x `height`."""
+
+    uri: str
+    start: float
+    end: float
+    frames: int
+    fps: float
+    width: int
+    height: int
+    starts_on_keyframe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFile:
+    """An MP4 in memory and what is in it. `seconds` is from its first frame to the end of its last."""
+
+    data: bytes
+    how: Literal["copy", "reencode"]
+    codec: str
+    width: int
+    height: int
+    frames: int
+    seconds: float
+    audio: str | None
+
+
+def copy(piece: Piece, *, trim_frames: int = 0, audio: bool = False) -> ClipFile:
+    """The clip's packets as they are, from its keyframe on; rotation and pixel aspect stay what the player applies.
+
+    Frames can depend on later ones. Where the last frames need some beyond the end, up to `trim_frames` are left out.
+    The result decodes to the very frames of the source; that of the first is checked.
+
+    Raises:
+        ClipError: a copy would not be exact, or MP4 does not hold the codec.
+    """
+    if not piece.starts_on_keyframe:
+        raise ClipError("does not start on a keyframe")
+    with _opened(piece.uri) as (container, stream, first):
+        codec = stream.codec_context.codec.canonical_name
+        if codec not in MP4_VIDEO:
+            raise ClipError(f"{codec} is not copied into MP4")
+        if first.pts is None or stream.time_base is None:
+            raise ClipError("its packets carry no time stamps")
+        start, end = (first.pts + round(t / stream.time_base) for t in (piece.start, piece.end))
+        packets = _packets(container, stream, first.pts, start, end)
+        times = [p.pts for p in packets if p.pts is not None]
+        kept, until = closed_prefix(times, end)
+        trimmed = sum(t < end for t in times) - kept
+        if not kept or trimmed > trim_frames:
+            raise ClipError(f"its last {trimmed} frames need some beyond its end (trim_frames allows {trim_frames})")
+        if kept + trimmed != piece.frames:
+            raise ClipError(f"it holds {kept + trimmed} packets for {piece.frames} frames")
+        picture = _picture_at(container, stream, first.pts, start)
+        seconds = float((until - start) * stream.time_base)
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format="mp4") as out:
+            video = out.add_stream_from_template(stream, opaque=True)
+            sound = Sound(container, out) if audio else None
+            # not every container stores decoding times: the sorted presentation times, early enough, always serve
+            shown = sorted(times[:kept])
+            delay = max(due - time for due, time in zip(shown, times, strict=False))
+            ends = dict(zip(shown, [*shown[1:], until], strict=True))
+            for packet, time, due in zip(packets, times, shown, strict=False):
+                packet.pts, packet.dts, packet.stream = time - start, due - delay - start, video
+                packet.duration = ends[time] - time
+            tracks = packets[:kept]
+            if sound:
+                tracks += sound.between(float(first.pts * stream.time_base) + piece.start, seconds)
+            _mux(out, tracks)
+        made = ClipFile(
+            buffer.getvalue(), "copy", codec, piece.width, piece.height, kept, seconds, sound.codec if sound else None
+        )
+        _verify(made, upright=False, first=picture, aspect=stream.sample_aspect_ratio)
+        return made
+
+
+def reencode(piece: Piece, *, crf: int = 18, preset: str = "medium", audio: bool = False) -> ClipFile:
+    """Exactly the frames of `[start, end)` in H.264, 8-bit 4:2:0, upright, square pixels, each at its own time.
+
+    One thread encodes, so that the bytes do not depend on the machine's cores. An odd width or height loses a pixel,
+    since 4:2:0 has none.
+
+    Raises:
+        ClipError: the source does not give these frames (any more).
+    """
+    found = -1
+    for seek in (True, False):  # a container whose index lies is read from its beginning
+        try:
+            made, found = _encode(piece, crf, preset, audio, seek)
+        except _Missed:
+            continue
+        if found == piece.frames:
+            _verify(made, upright=True)
+            return made
+    raise ClipError(f"the source gives {max(found, 0)} frames for it where the manifest counts {piece.frames}")
+
+
+def closed_prefix(times: Sequence[int], end: int) -> tuple[int, int]:
+    """How many packets stand on their own before `end`, and the time at which the frame after them is due.
+
+    `times` are presentation times in decoding order. A prefix is closed when all of its times precede all of the
+    others': whatever it refers to lies within it, and it has no gap.
+    """
+    rest = [*np.minimum.accumulate(np.array([*times, end], np.int64)[::-1])[::-1].tolist()]
+    kept, until, latest = 0, end, -math.inf
+    for i, time in enumerate(times):
+        latest = max(latest, time)
+        if latest < rest[i + 1]:
+            kept, until = i + 1, min(rest[i + 1], end)
+        if latest >= end:
+            break
+    return kept, until
+
+
+class _Missed(Exception):  # noqa: N818 - a turn in the road, caught in this file
+    """Seeking led past the clip's first frame."""
+
+
+@contextmanager
+def _opened(uri: str) -> Iterator[tuple[av.container.InputContainer, VideoStream, VideoFrame]]:
+    """The file, its video stream and its first picture, whose time is the video's 0."""
+    try:
+        with av.open(uri, "r", metadata_errors="ignore") as container:
+            if not container.streams.video or container.streams.video[0].codec_context is None:
+                raise ClipError("the file holds no video that can be decoded")
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            first = next(_pictures(container, stream), None)
+            if first is None:
+                raise ClipError("no frame of the file can be decoded")
+            yield container, stream, first
+    except (av.error.FFmpegError, OSError) as error:
+        raise ClipError(f"the file cannot be cut: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _pictures(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Every picture that decodes from here on; packets that do not are skipped, as curation skips them."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.error.FFmpegError):
+            return
+        try:
+            yield from packet.decode()
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            continue
+
+
+def _rewind(container: av.container.InputContainer, stream: VideoStream, origin: int, ticks: int) -> None:
+    """Go to a keyframe well before `ticks`, or to the first."""
+    container.seek(max(origin, ticks - round(_LEAD_S / (stream.time_base or 1))), stream=stream)
+
+
+def _packets(
+    container: av.container.InputContainer, stream: VideoStream, origin: int, start: int, end: int
+) -> list[Packet]:
+    """The packets from the keyframe at `start` on, in decoding order, as far as one before `end` can follow."""
+    _rewind(container, stream, origin, start)
+    packets: list[Packet] = []
+    beyond = 0
+    for packet in container.demux(stream):
+        if not packet.size or beyond > _MAX_REORDERED:
+            break
+        if packet.pts is None or packet.is_discard:
+            raise ClipError("its packets lack time stamps, or an edit list hides some")
+        beyond = beyond + 1 if packet.pts >= end else 0
+        if packets and packet.pts > start:
+            packets.append(packet)  # one before the start is a leading picture of an open group: not of this clip
+        elif packet.pts == start:
+            if not packet.is_keyframe:
+                raise ClipError("the container knows of no keyframe at its start")
+            packets.append(packet)
+    if not packets:
+        raise ClipError("the container knows of no packet at its start")
+    return packets
+
+
+def _picture_at(container: av.container.InputContainer, stream: VideoStream, origin: int, start: int) -> VideoFrame:
+    """The picture shown from `start` on, decoded from the source."""
+    _rewind(container, stream, origin, start)
+    for picture in _pictures(container, stream):
+        if picture.pts is not None and picture.pts >= start:
+            if picture.pts == start:
+                return picture
+            break
+    raise ClipError("the source shows no frame at its start")
+
+
+def _frames(piece: Piece, seek: bool) -> Iterator[tuple[float, VideoFrame]]:
+    """(seconds from the clip's start, picture) of the clip's frames."""
+    low, high = piece.start - _SAME_TIME_S, piece.end - _SAME_TIME_S
+    if not seek:
+        for frame in Decoder(piece.uri, threads=1):
+            if frame.time >= high:
+                return
+            if frame.time >= low:
+                yield max(frame.time - piece.start, 0.0), frame.picture
+        return
+    with _opened(piece.uri) as (container, stream, first):
+        if first.pts is None or stream.time_base is None:
+            raise _Missed
+        container.seek(first.pts + round(piece.start / stream.time_base), stream=stream)
+        last = -math.inf
+        for i, picture in enumerate(_pictures(container, stream)):
+            if picture.pts is None:
+                raise _Missed
+            time = float((picture.pts - first.pts) * stream.time_base)
+            if i == 0 and time > piece.start + _SAME_TIME_S:
+                raise _Missed
+            if time >= high:
+                return
+            if time >= low and time > last:
+                yield max(time - piece.start, 0.0), picture
+                last = time
+
+
+def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool) -> tuple[ClipFile, int]:
+    width, height = max(2, piece.width & ~1), max(2, piece.height & ~1)
+    buffer, ticks, packets = io.BytesIO(), [], []
+    with av.open(buffer, "w", format="mp4") as out:
+        rate = Fraction(piece.fps).limit_denominator(1001)
+        video = out.add_stream("libx264", rate=rate or Fraction(25), options={"crf": str(crf), "preset": preset})
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        context = video.codec_context
+        context.time_base, context.thread_count = _CLOCK, 1
+        for time, picture in _frames(piece, seek):
+            upright = _upright(picture, width, height)
+            if not ticks:
+                context.color_range, context.colorspace = upright.color_range, upright.colorspace
+                context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
+            ticks.append(round(time / _CLOCK))
+            upright.pts, upright.time_base, upright.pict_type = ticks[-1], _CLOCK, PictureType.NONE
+            packets += video.encode(upright)
+        if not ticks:
+            raise _Missed
+        packets += video.encode()
+        ends = dict(zip(ticks, [*ticks[1:], round((piece.end - piece.start) / _CLOCK)], strict=True))
+        for packet in packets:
+            packet.duration = ends[packet.pts] - packet.pts
+        seconds = float(ends[ticks[-1]] * _CLOCK)
+        sound = None
+        if audio:
+            with _opened(piece.uri) as (container, stream, first):
+                sound = Sound(container, out)
+                packets += sound.between(float((first.pts or 0) * (stream.time_base or 0)) + piece.start, seconds)
+                _mux(out, packets)
+        else:
+            _mux(out, packets)
+    made = ClipFile(
+        buffer.getvalue(), "reencode", "h264", width, height, len(ticks), seconds, sound.codec if sound else None
+    )
+    return made, len(ticks)
+
+
+def _upright(picture: VideoFrame, width: int, height: int) -> VideoFrame:
+    """The picture in video-range 4:2:0, turned upright, with square pixels, of this size."""
+    turns = round(picture.rotation) % 360 // 90  # counter-clockwise
+    w, h = (height, width) if turns % 2 else (width, height)
+    flat = picture.reformat(width=w, height=h, format="yuv420p", interpolation="BICUBIC", dst_color_range="MPEG")
+    if not turns:
+        return flat
+    planes = flat.to_ndarray()
+    luma = planes[:h]
+    chroma = planes[h:].reshape(2, h // 2, w // 2)
+    turned = [np.rot90(plane, turns).reshape(-1) for plane in (luma, *chroma)]
+    stacked = np.concatenate(turned).astype(np.uint8, copy=False).reshape(height * 3 // 2, width)
+    made = VideoFrame.from_ndarray(stacked, format="yuv420p")
+    made.color_range, made.colorspace = flat.color_range, flat.colorspace
+    return made
+
+
+def _mux(out: av.container.OutputContainer, packets: list[Packet]) -> None:
+    for packet in sorted(packets, key=lambda p: float((p.dts or 0) * (p.time_base or 0))):
+        out.mux(packet)
+
+
+def _verify(made: ClipFile, *, upright: bool, first: VideoFrame | None = None, aspect: Fraction | None = None) -> None:
+    """Decode the file. Raises ClipError unless it holds what `made` says."""
+    times: list[float] = []
+    try:
+        with av.open(io.BytesIO(made.data), "r") as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            for picture in container.decode(stream):
+                if picture.is_corrupt or picture.time is None:
+                    raise ClipError(f"the file made of it is damaged at frame {len(times)}")
+                if not times:
+                    if upright and (picture.rotation or (picture.width, picture.height) != (made.width, made.height)):
+                        raise ClipError("the file made of it is not upright")
+                    if (stream.sample_aspect_ratio or 1) != (aspect or 1):
+                        raise ClipError("the file made of it has pixels of another shape")
+                    if first is not None and not _same(picture, first):
+                        raise ClipError("the file made of it does not start with the source's frame")
+                times.append(picture.time)
+            length = float((stream.duration or 0) * (stream.time_base or 0))
+    except (av.error.FFmpegError, IndexError) as error:
+        raise ClipError(f"the file made of it cannot be decoded: {error}") from error
+    if len(times) != made.frames or times != sorted(set(times)):
+        raise ClipError(f"the file made of it gives {len(times)} frames, not {made.frames}")
+    if abs(times[0]) > _SAME_TIME_S:
+        raise ClipError(f"the file made of it starts at {times[0]:.4f} s, not at 0")
+    if abs(length - made.seconds) > 1.5 * made.seconds / made.frames:
+        raise ClipError(f"the file made of it lasts {length:.3f} s, not {made.seconds:.3f} s")
+
+
+def _same(picture: VideoFrame, source: VideoFrame) -> bool:
+    return picture.rotation == source.rotation and np.array_equal(
+        picture.to_ndarray(format="rgb24"), source.to_ndarray(format="rgb24")
+    )
