@@ -92,16 +92,27 @@ MINILM = Model(
 )
 
 
+def is_endpoint(name: str) -> bool:
+    """Whether a model's name is the address of a server that runs it, rather than of weights."""
+    return name.startswith(("http://", "https://"))
+
+
 def svd_models(weights: WeightSettings) -> dict[str, Model]:
-    """The models of the published recipe (Blattmann et al. 2023, section 3.1 and appendix C), by their field's name."""
+    """The models of the published recipe (Blattmann et al. 2023, section 3.1 and appendix C), by their field's name.
+
+    A language model behind an endpoint has no weights here and is left out.
+    """
     head = (Path(weights.aesthetic_head).name,)
-    return {
+    models = {
         "clip": Model(weights.clip, "picture and text embeddings (CLIP)", _OPEN_CLIP, "MIT", 1710),
         "aesthetic_head": Model(weights.aesthetic_head, "aesthetic score (LAION's linear head)", head),
         "coca": Model(weights.coca, "picture captions (CoCa)", _OPEN_CLIP, "MIT", 2550),
         "video_captioner": Model(weights.video_captioner, "video captions (VideoBLIP)", _VISION_LANGUAGE, "", 14900),
         "caption_llm": Model(weights.caption_llm, "fuse both captions (instruction model)", _TRANSFORMERS, "", 3090),
     }
+    if is_endpoint(weights.caption_llm):
+        del models["caption_llm"]
+    return models
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,85 @@
+"""The clip's caption: VideoBLIP, BLIP-2 that sees several frames (Blattmann et al. 2023, appendix C)."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from curation.config import WeightSettings
+from curation.scores.accelerator import COMPUTE, Halving, resources
+from curation.scores.base import ClipFrames, Column, Scorer
+from curation.weights import resolve, svd_models
+
+if TYPE_CHECKING:  # torch takes seconds to import: only the process that scores pays for it
+    from curation.scores.language_models import VideoBlip
+
+MAX_FRAMES = 8
+BEAMS = 4
+MAX_NEW_TOKENS = 40
+
+
+def spread(frames: Sequence[np.ndarray], most: int = MAX_FRAMES) -> list[np.ndarray]:
+    """At most `most` of the frames, evenly spread from first to last; all of them if there are no more."""
+    if len(frames) <= most:
+        return list(frames)
+    return [frames[i] for i in np.linspace(0, len(frames) - 1, most).round().astype(int)]
+
+
+class VideoCaption(Scorer):
+    """`caption_video`, from at most eight of the frames that the decode left of the clip (today first, middle, last).
+
+    Beam search draws no random numbers: the same frames give the same caption.
+    """
+
+    name = "video_captioner"
+    version = 1
+    batch_size = 8
+
+    def __init__(self, weights: WeightSettings | None = None, prompt: str = "") -> None:
+        self.weights = weights or WeightSettings()
+        self.prompt = prompt
+        self.resources = resources(share=0.45, memory_gb=18)
+        self._halving = Halving(self.batch_size)
+        self._captioner: VideoBlip | None = None
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        return [Column("caption_video", pa.string(), "VideoBLIP's caption of the clip's frames")]
+
+    @property
+    def settings(self) -> Mapping[str, str | int | float | bool]:
+        return {
+            "method": "VideoBLIP",
+            "frames": f"first, middle, last; of more, {MAX_FRAMES} evenly spread",
+            "prompt": self.prompt,
+            "beams": BEAMS,
+            "max_new_tokens": MAX_NEW_TOKENS,
+            "compute": COMPUTE,
+            **resolve(svd_models(self.weights)["video_captioner"], self.weights.folder).identity("model"),
+        }
+
+    def load(self) -> None:
+        """Raises MissingWeightsError, and ValueError for an incomplete checkpoint."""
+        from curation.scores.encoders import limit_threads
+        from curation.scores.language_models import VideoBlip
+
+        limit_threads(self.resources.cpus)
+        self._captioner = VideoBlip(resolve(svd_models(self.weights)["video_captioner"], self.weights.folder).path)
+
+    def score(self, clips: Sequence[ClipFrames], known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Raises RuntimeError before `load`, ValueError where there is no frame or the model says nothing."""
+        if not all(clip.frames for clip in clips):
+            raise ValueError("the clip has no frames")
+        captions = self._halving(self._caption, [spread(clip.frames) for clip in clips])
+        if not all(captions):
+            raise ValueError("the caption is empty")
+        return [{"caption_video": caption} for caption in captions]
+
+    def _caption(self, clips: Sequence[Sequence[np.ndarray]]) -> list[str]:
+        if self._captioner is None:
+            raise RuntimeError("load() comes first")
+        return self._captioner.caption(clips, self.prompt, BEAMS, MAX_NEW_TOKENS)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_captioner": None}
