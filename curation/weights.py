@@ -285,8 +285,6 @@ def models_of(config: CurateConfig) -> list[tuple[Model, str]]:
     return [(m, by) for m, by in models if m is not EASYOCR or config.text.enabled]
 
 
-# The scorers of the svd profile that this version does not have. It never stands in for them with the embedded ones.
-SVD_SCORERS_ABSENT = "CLIP similarity, LAION aesthetic score, CoCa, VideoBLIP and fused LLM captions"
 MIN_FREE_BYTES = 256 * 2**20  # a manifest of a few thousand clips with previews
 
 
@@ -370,9 +368,8 @@ def preflight(config: CurateConfig) -> PreflightReport:
         else:
             items.append(Item(*common, True, got.source, got.revision, str(got.path), **facts))
     checks = [_check_out(config.out), *_machine()]
-    if config.profile == "svd":
-        message = f"not part of this version: {SVD_SCORERS_ABSENT}. Curate with profile: embedded"
-        checks.insert(0, Check("scorers of profile svd", False, message))
+    if config.profile == "svd" and is_endpoint(config.weights.caption_llm):
+        checks.insert(0, _check_endpoint(config.weights.caption_llm))
     return PreflightReport(str(config.profile), items, checks)
 
 
@@ -409,6 +406,14 @@ def _check_out(out: str) -> Check:
     if free < MIN_FREE_BYTES:
         return Check(name, False, f"{path} has {free / 2**20:.0f} MB free, {MIN_FREE_BYTES / 2**20:.0f} MB are needed")
     return Check(name, True, f"writable, {free / 2**30:.1f} GB free")
+
+
+def _check_endpoint(name: str) -> Check:
+    """Is the caption model's address complete? Nothing is sent there before there are captions to fuse."""
+    url, _, model = name.partition("#")
+    if not model:
+        return Check("caption_llm", False, f"{name} names no model; write {url}#MODEL")
+    return Check("caption_llm", None, f"{model} behind {url}: both captions of every clip are sent there")
 
 
 def _machine() -> list[Check]:

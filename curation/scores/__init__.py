@@ -10,31 +10,34 @@ if TYPE_CHECKING:
 def scorers_for(config: "CurateConfig") -> "list[Scorer]":
     """The scorers of a configuration, each after those whose columns it requires. They are not loaded yet.
 
-    Raises CurationError, naming everything that is missing, for a profile that cannot be scored here.
+    Raises CurationError, naming every missing model, where the svd profile's weights are not all there.
     """
-    if config.profile != "embedded":
-        from curation.errors import CurationError
-        from curation.weights import require
-
-        require(config)
-        raise CurationError(f"profile {config.profile} has no scorers in this version; use profile: embedded")
-
     from curation.scores.aesthetics import TechnicalQuality
-    from curation.scores.captions import Captions
     from curation.scores.duplicates import PerceptualHash
     from curation.scores.motion import Motion
-    from curation.scores.similarity import Similarity
-    from curation.scores.tags import Tags
     from curation.scores.text import Text
 
+    text = [Text(config.text, config.weights.folder)] if config.text.enabled else []
+    seen = [TechnicalQuality(), Motion(config.motion), PerceptualHash(), *text]
+    return [*seen, *(_svd(config) if config.profile == "svd" else _embedded(config))]
+
+
+def _embedded(config: "CurateConfig") -> "list[Scorer]":
+    from curation.scores.captions import Captions
+    from curation.scores.similarity import Similarity
+    from curation.scores.tags import Tags
+
     folder = config.weights.folder
-    text = [Text(config.text, folder)] if config.text.enabled else []
-    return [
-        TechnicalQuality(),
-        Motion(config.motion),
-        PerceptualHash(),
-        *text,
-        Tags(folder),
-        Captions(with_text=bool(text)),
-        Similarity(folder),
-    ]
+    return [Tags(folder), Captions(with_text=config.text.enabled), Similarity(folder)]
+
+
+def _svd(config: "CurateConfig") -> "list[Scorer]":
+    from curation.scores.caption_llm import FusedCaption
+    from curation.scores.clip import ClipScores, ClipSimilarity
+    from curation.scores.coca import CocaCaption
+    from curation.scores.video_captioner import VideoCaption
+    from curation.weights import require
+
+    require(config)
+    captioners = (CocaCaption, VideoCaption, FusedCaption)
+    return [scorer(config.weights) for scorer in (ClipScores, *captioners, ClipSimilarity)]

@@ -166,19 +166,45 @@ def test_the_svd_profile_names_every_missing_model_and_three_ways(tmp_path):
     assert all(name in str(error.value) for name in named.values())
 
 
-def test_with_all_weights_the_svd_profile_still_admits_that_its_scorers_are_absent(tmp_path):
-    settings = WeightSettings(folder=str(tmp_path / "w"))
+def svd_folder(folder, settings):
+    """Files under the names of all models of the svd profile."""
     clip = {"open_clip_config__json": "{}", "open_clip_model__safetensors": "x"}
-    fill(tmp_path / "w" / settings.clip.removeprefix("hf-hub:"), **clip)
-    fill(tmp_path / "w" / settings.coca.removeprefix("hf-hub:"), **clip)
-    fill(tmp_path / "w", **{settings.aesthetic_head: "x"})
-    fill(whole(tmp_path / "w" / settings.video_captioner), preprocessor_config__json="{}")
-    whole(tmp_path / "w" / settings.caption_llm)
+    fill(folder / settings.clip.removeprefix("hf-hub:"), **clip)
+    fill(folder / settings.coca.removeprefix("hf-hub:"), **clip)
+    fill(folder, **{settings.aesthetic_head: "x"})
+    fill(whole(folder / settings.video_captioner), preprocessor_config__json="{}")
+    whole(folder / settings.caption_llm)
+
+
+def test_with_all_weights_the_svd_profile_is_ready(tmp_path):
+    settings = WeightSettings(folder=str(tmp_path / "w"))
+    svd_folder(tmp_path / "w", settings)
+    report = preflight(CurateConfig(videos="x", out=str(tmp_path), profile="svd", weights=settings))
+    assert {i.name for i in report.items if i.found} == {
+        EASYOCR.name,
+        *settings.model_dump(exclude={"folder"}).values(),
+    }
+    assert report.ok
+    (tmp_path / "w" / settings.video_captioner / "preprocessor_config.json").unlink()
+    (problem,) = preflight(CurateConfig(videos="x", out=str(tmp_path), profile="svd", weights=settings)).problems()
+    assert settings.video_captioner in problem
+
+
+@pytest.mark.parametrize(("name", "ok"), [("http://host:8000/v1#some/model", True), ("http://host:8000/v1", False)])
+def test_a_language_model_behind_an_endpoint_needs_no_weights_but_a_name(tmp_path, name, ok):
+    settings = WeightSettings(folder=str(tmp_path / "w"))
+    svd_folder(tmp_path / "w", settings)
+    settings = settings.model_copy(update={"caption_llm": name})
     report = preflight(CurateConfig(videos="x", out=str(tmp_path), profile="svd", weights=settings))
     assert all(i.found for i in report.items)
-    assert not report.ok
-    assert len(report.problems()) == 1
-    assert "not part of this version" in report.problems()[0]
+    assert report.ok is ok
+    assert ("both captions of every clip are sent there" in report.render()) is ok
+
+
+def test_the_identity_of_a_model_is_what_a_definition_holds(tmp_path):
+    found = resolve(Model(str(whole(tmp_path / "m")), "m", weights._TRANSFORMERS))
+    sha = hashlib.sha256(b"numbers").hexdigest()
+    assert found.identity("head") == {"head": str(tmp_path / "m"), "head_revision": "local", "head_sha256": sha}
 
 
 def test_an_output_that_cannot_be_a_folder(tmp_path):
