@@ -229,14 +229,14 @@ def _picture_at(container: av.container.InputContainer, stream: VideoStream, ori
 
 
 def _frames(piece: Piece, seek: bool) -> Iterator[tuple[float, VideoFrame]]:
-    """(seconds from the clip's start, picture) of the clip's frames."""
+    """(time, picture) of the clip's frames."""
     low, high = piece.start - _SAME_TIME_S, piece.end - _SAME_TIME_S
     if not seek:
         for frame in Decoder(piece.uri, threads=1):
             if frame.time >= high:
                 return
             if frame.time >= low:
-                yield max(frame.time - piece.start, 0.0), frame.picture
+                yield frame.time, frame.picture
         return
     with _opened(piece.uri) as (container, stream, first):
         if first.pts is None or stream.time_base is None:
@@ -252,13 +252,13 @@ def _frames(piece: Piece, seek: bool) -> Iterator[tuple[float, VideoFrame]]:
             if time >= high:
                 return
             if time >= low and time > last:
-                yield max(time - piece.start, 0.0), picture
+                yield time, picture
                 last = time
 
 
 def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool) -> tuple[ClipFile, int]:
     width, height = max(2, piece.width & ~1), max(2, piece.height & ~1)
-    buffer, ticks, packets = io.BytesIO(), [], []
+    buffer, ticks, packets, begin = io.BytesIO(), [], [], 0.0
     with av.open(buffer, "w", format="mp4") as out:
         rate = Fraction(piece.fps).limit_denominator(1001)
         video = out.add_stream("libx264", rate=rate or Fraction(25), options={"crf": str(crf), "preset": preset})
@@ -268,15 +268,16 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool) -> tup
         for time, picture in _frames(piece, seek):
             upright = _upright(picture, width, height)
             if not ticks:
+                begin = time  # a clip that goes on where another ended may begin between two frames
                 context.color_range, context.colorspace = upright.color_range, upright.colorspace
                 context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
-            ticks.append(round(time / _CLOCK))
+            ticks.append(round((time - begin) / _CLOCK))
             upright.pts, upright.time_base, upright.pict_type = ticks[-1], _CLOCK, PictureType.NONE
             packets += video.encode(upright)
         if not ticks:
             raise _Missed
         packets += video.encode()
-        ends = dict(zip(ticks, [*ticks[1:], round((piece.end - piece.start) / _CLOCK)], strict=True))
+        ends = dict(zip(ticks, [*ticks[1:], round((piece.end - begin) / _CLOCK)], strict=True))
         for packet in packets:
             packet.duration = ends[packet.pts] - packet.pts
         seconds = float(ends[ticks[-1]] * _CLOCK)
@@ -284,7 +285,7 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool) -> tup
         if audio:
             with _opened(piece.uri) as (container, stream, first):
                 sound = Sound(container, out)
-                packets += sound.between(float((first.pts or 0) * (stream.time_base or 0)) + piece.start, seconds)
+                packets += sound.between(float((first.pts or 0) * (stream.time_base or 0)) + begin, seconds)
                 _mux(out, packets)
         else:
             _mux(out, packets)

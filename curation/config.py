@@ -36,6 +36,8 @@ class CutSettings(Strict):
     """Frame rate of the histogram detector, which sees fades and dissolves."""
     slow_threshold: float = Field(default=0.35, gt=0, lt=1)
     """Histogram detector: how far the luma histogram may decorrelate between two of its frames."""
+    blend_threshold: float = 2.0
+    """Log-odds above which slow change is a dissolve or a wipe. Higher: fewer false ones, more missed."""
 
 
 class ClipSettings(Strict):
@@ -177,3 +179,47 @@ class SelectConfig(Strict):
         if self.policy and self.inline_policy:
             raise ValueError("give either policy (a file) or inline_policy, not both")
         return self
+
+
+class ExportMode(StrEnum):
+    """How a clip leaves its video."""
+
+    auto = "auto"
+    copy = "copy"
+    reencode = "reencode"
+
+
+class ExportFormat(StrEnum):
+    """What the exported clips lie in."""
+
+    files = "files"
+    webdataset = "webdataset"
+
+
+class ExportConfig(Strict):
+    """Write clips as MP4 files or WebDataset shards, their captions and scores beside them."""
+
+    selection: str
+    """Folder of a selection, or of a manifest, all of whose clips are then written."""
+    out: str = "runs/export"
+    """Folder for the clips. Running again on it writes only what is missing."""
+    format: ExportFormat = ExportFormat.files
+    """files: CLIP_ID.mp4 and CLIP_ID.json; webdataset: tar shards that also hold CLIP_ID.txt, the caption."""
+    mode: ExportMode = ExportMode.auto
+    """copy: the packets as they are; reencode: H.264, upright, every frame; auto: a copy where it is exact."""
+    trim_frames: int = Field(default=4, ge=0, le=64)
+    """A copy may leave out so many last frames, where those need frames beyond the clip's end."""
+    crf: int = Field(default=18, ge=0, le=51)
+    """Quality of re-encoding, x264's constant rate factor: lower is better and larger."""
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"] = (
+        "medium"
+    )
+    """Effort of re-encoding, x264's preset."""
+    audio: bool = False
+    """Keep the sound."""
+    clips_per_shard: int = Field(default=1000, ge=1)
+    """Clips in a WebDataset shard."""
+    cpus: int | None = Field(default=None, ge=1)
+    """Clips written at a time; as many as there are cores if not given."""
+    retry_failed: bool = False
+    """Try clips again that could not be written."""

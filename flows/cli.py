@@ -69,6 +69,19 @@ COMMANDS = {
             positional="manifest",
         ),
         Command(
+            "export",
+            "write clips as files or WebDataset shards",
+            "Cut the clips of a selection, or of a whole manifest, out of the videos, with captions and scores.\n"
+            "A clip is copied where that is exact, else re-encoded. Running again writes only what is missing.\n"
+            "Ends with status 1 if a clip could not be written.",
+            "rushes export runs/films/selection --out clips\n"
+            "rushes export runs/films/selection --format webdataset --audio --out shards",
+            "curation.config:ExportConfig",
+            "flows.commands:export",
+            positional="selection",
+            resume="What is written is kept; run the same command again and it goes on from there.",
+        ),
+        Command(
             "inspect",
             "look into a manifest",
             "Show what a manifest holds, or ask it in SQL.",

@@ -8,7 +8,8 @@ from flows import display, environment
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from curation.config import CurateConfig, SelectConfig
+    from curation.config import CurateConfig, ExportConfig, SelectConfig
+    from curation.export import ExportSummary
     from curation.plan import CurationSummary
     from curation.policy import SelectionSummary
     from curation.progress import Progress
@@ -77,6 +78,38 @@ def show_selection(summary: "SelectionSummary", *, dry_run: bool = False) -> Non
     if summary.rejected_by_reason:
         display.table("Rejected, each under all of its reasons", list(summary.rejected_by_reason.items()))
     print("Nothing was written: this was a dry run." if dry_run else f"The selection: {summary.out}")
+
+
+def export(config: "ExportConfig") -> int:
+    """Write clips; 1 if some could not be written."""
+    from curation.export import export as run
+
+    with display.progress() as progress:
+        summary = run(config, progress)
+    show_export(summary)
+    return 1 if summary.failed else 0
+
+
+def show_export(summary: "ExportSummary") -> None:
+    """Print how many clips were copied, re-encoded and lost, and why they were lost."""
+    from curation.inspect import printable
+
+    if summary.nothing_to_do:
+        print(f"Nothing to do: {summary.already_done} of {summary.clips} clips are in {summary.out}.")
+    rows = [
+        ("clips", summary.clips),
+        ("  copied", summary.copied),
+        ("  re-encoded", summary.reencoded),
+        ("  written before", summary.already_done),
+        ("  failed", summary.failed),
+        ("megabytes written", f"{summary.bytes / 1e6:.1f}" if summary.bytes else 0),
+    ]
+    display.table(f"{summary.out}, in {summary.seconds:.1f} s", [r for r in rows if r[1] or r[0] == "clips"])
+    if summary.failed:
+        first = summary.failures[0]
+        print(f"{summary.failed} of {summary.clips} clips failed: {summary.out}/export_errors.json says why.")
+        print(f"The first: {first['clip_id']} of {printable(first['uri'], 80)}: {printable(first['message'], 200)}")
+        print("The same command with --retry-failed tries them again.")
 
 
 def inspect(config: "InspectConfig") -> int:

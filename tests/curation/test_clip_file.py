@@ -1,5 +1,6 @@
 """One clip as a file: compared with its source frame by frame, in OpenCV as well as in PyAV."""
 
+import dataclasses
 import io
 from collections.abc import Callable
 from fractions import Fraction
@@ -99,6 +100,14 @@ def test_a_reencode_is_exactly_the_span(two_shots: Path, tmp_path: Path, first: 
     assert made.seconds == pytest.approx((last - first) / 25)
     assert min(psnr(a, b) for a, b in zip(found, pixels, strict=True)) > 32
     assert len(opencv_frames(tmp_path / "made.mp4")) == last - first
+
+
+def test_a_clip_that_begins_between_two_frames_starts_with_the_next_one(two_shots: Path, tmp_path: Path):
+    piece, pixels, times = piece_of(two_shots, 7, 31)
+    between = dataclasses.replace(piece, start=piece.start - 0.023)
+    found, at = decoded(reencode(between, preset="ultrafast"), tmp_path)
+    assert at == pytest.approx(times, abs=1e-4)
+    assert min(psnr(a, b) for a, b in zip(found, pixels, strict=True)) > 32
 
 
 def test_a_variable_rate_stays_variable(write_video: Callable[..., Path], tmp_path: Path):
@@ -233,23 +242,22 @@ def test_a_file_without_sound_gives_a_clip_without_sound(two_shots: Path):
 
 def test_what_cannot_be_exact_is_refused_with_its_reason(two_shots: Path, tmp_path: Path):
     piece, *_ = piece_of(two_shots, 12, 24)
-    change = lambda **fields: Piece(**{f: getattr(piece, f) for f in Piece.__slots__} | fields)  # noqa: E731
     with pytest.raises(ClipError, match="not start on a keyframe"):
-        copy(change(starts_on_keyframe=False))
+        copy(dataclasses.replace(piece, starts_on_keyframe=False))
     with pytest.raises(ClipError, match="no keyframe at its start"):
-        copy(change(start=13 / 25))
+        copy(dataclasses.replace(piece, start=13 / 25))
     with pytest.raises(ClipError, match="no packet at its start"):
-        copy(change(start=piece.start + 0.02))
+        copy(dataclasses.replace(piece, start=piece.start + 0.02))
     with pytest.raises(ClipError, match="12 packets for 13 frames"):
-        copy(change(frames=13))
+        copy(dataclasses.replace(piece, frames=13))
     with pytest.raises(ClipError, match="gives 12 frames for it where the manifest counts 13"):
-        reencode(change(frames=13))
+        reencode(dataclasses.replace(piece, frames=13))
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     for uri, words in ((str(tmp_path / "gone.mp4"), "No such file"), (str(text), "Invalid data")):
         for how in (copy, reencode):
             with pytest.raises(CurationError, match=words):
-                how(change(uri=uri))
+                how(dataclasses.replace(piece, uri=uri))
 
 
 def test_the_bytes_do_not_depend_on_when_they_are_made(two_shots: Path):

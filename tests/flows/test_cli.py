@@ -112,6 +112,8 @@ def test_no_command_shows_the_help_and_fails(capsys: pytest.CaptureFixture[str])
         (["select", "nowhere"], ["nowhere", "no manifest"]),
         (["inspect", "nowhere"], ["nowhere"]),
         (["report", "nowhere"], ["nowhere"]),
+        (["export", "nowhere"], ["nowhere", "no selection"]),
+        (["export", "s", "--format", "zip"], ["format", "webdataset"]),
         (["train", "nowhere", "--stage", "finetune"], ["parent"]),
         (["serve", "--port", "80"], ["port", "1024"]),
     ],
@@ -124,6 +126,23 @@ def test_bad_input_is_one_line_and_writes_nothing(
     for word in words:
         assert word in message
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_export_that_loses_a_clip_says_so_and_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    import pyarrow as pa
+
+    from curation.manifest import CLIP_IDENTITY, Manifest, Shard
+
+    row = {"clip_id": "c0", "video_id": "v", "uri": "/gone/film\x1b[31m.mp4", "start": 0.0, "end": 1.0, "frames": 25}
+    Manifest(tmp_path / "films").commit(Shard("a", [], [], [], [row]), pa.schema(CLIP_IDENTITY))
+    for words in ("out, in ", "Nothing to do: 0 of 1 clips"):
+        assert cli.main(["export", str(tmp_path / "films"), "--out", str(tmp_path / "out")]) == 1
+        out = capsys.readouterr().out
+        assert "1 of 1 clips failed" in out
+        assert "No such file" in out
+        assert "--retry-failed" in out
+        assert "\x1b" not in out
+        assert words in out
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]):
