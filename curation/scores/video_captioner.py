@@ -34,7 +34,7 @@ class VideoCaption(Scorer):
 
     name = "video_captioner"
     version = 1
-    batch_size = 8
+    batch_size = 32
 
     def __init__(self, weights: WeightSettings | None = None, prompt: str = "") -> None:
         self.weights = weights or WeightSettings()
