@@ -36,7 +36,7 @@ class CutSettings(Strict):
     """Frame rate of the histogram detector, which sees fades and dissolves."""
     slow_threshold: float = Field(default=0.35, gt=0, lt=1)
     """Histogram detector: how far the luma histogram may decorrelate between two of its frames."""
-    blend_threshold: float = 2.0
+    blend_threshold: float = 3.0
     """Log-odds above which slow change is a dissolve or a wipe. Higher: fewer false ones, more missed."""
 
 

@@ -13,6 +13,10 @@ import cv2
 import numpy as np
 
 _SIGNATURE = (32, 18)
+_RAMP = 32  # frames that one side of a fade is followed
+_SAMPLES = 9  # frames that a blend is looked at, spread over it
+_SHORTEST_RAMP = 4  # frames; less is a cut, blurred by the codec
+_FLASH = 8  # frames within which a flash is over
 _BGR_TO_LUMA = np.array([0.114, 0.587, 0.299], np.float32)
 
 Kind = Literal["cut", "fade", "dissolve"]
@@ -35,17 +39,20 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A frame as the tests see it: luma (18, 32) and colour (18, 32, 3) as float32 of 0 to 255."""
+    """A frame as the tests see it: luma (18, 32) and colour (18, 32, 3) as float32 of 0 to 255; `blank` is black or
+    white all over."""
 
     index: int
     time: float
     luma: np.ndarray
     colour: np.ndarray
+    blank: bool
 
     @classmethod
     def of(cls, index: int, time: float, bgr: np.ndarray) -> "Signature":
         colour = cv2.resize(bgr, _SIGNATURE, interpolation=cv2.INTER_AREA).astype(np.float32)
-        return cls(index, time, colour @ _BGR_TO_LUMA, colour)
+        luma = colour @ _BGR_TO_LUMA
+        return cls(index, time, luma, colour, bool(_blank(luma[None])[0]))
 
 
 def likeness(a: np.ndarray, b: np.ndarray) -> float:
@@ -55,62 +62,127 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + a.size))
 
 
+def without_bars(luma: np.ndarray) -> np.ndarray:
+    """(n, h, w) less the rows and columns that are black in every frame: a letterbox is alike in all films."""
+    live = luma.max(axis=0) >= 28
+    rows, columns = live.mean(axis=1) > 0.2, live.mean(axis=0) > 0.2
+    if rows.sum() < 5 or columns.sum() < 8:
+        return luma
+    return luma[:, rows][:, :, columns]
+
+
 def is_cut(before: Sequence[Signature], after: Sequence[Signature], content: float, isolation: float) -> bool:
     """Whether the step from `before[-1]` to `after[0]` is a hard cut. Up to 5 frames before it and 7 after are
     compared, so that neither side of a flash is one.
 
-    `content` is the detectors' HSV difference, `isolation` its ratio to the frames around.
+    `content` is the detectors' HSV difference, `isolation` its ratio, or that of the step between the signatures, to
+    the frames around.
     """
     old, new = before[-1:-6:-2], after[:7:2]
     step = float(np.abs(after[0].colour - before[-1].colour).mean())
-    if step >= 8 and max(likeness(a.luma, b.luma) for a in old for b in new) < 0.65:
+    luma = without_bars(np.stack([s.luma for s in (*old, *new)]))
+    if step >= 8 and max(likeness(a, b) for a in luma[: len(old)] for b in luma[len(old) :]) < 0.65:
         return max(content, step) >= 25 or isolation >= 8
     recoloured = min(float(np.abs(b.colour - a.colour).mean()) for a in old for b in new)
     return isolation >= 15 and recoloured >= 20  # the same layout in other colours
 
 
-def gradual_kind(window: Sequence[Signature]) -> Literal["fade", "dissolve"] | None:
-    """What happens between the two ends of a window in which a slow detector saw a change: None is mere motion."""
-    if len(window) < 3:
+def fades(window: Sequence[Signature]) -> list[tuple[int, int]]:
+    """The first and last position of each fade in the window: a run of frames that are black or white all over, with
+    a ramp on at least one side of it. A cut to black has none; a flash leads back to the picture before.
+    """
+    luma = without_bars(np.stack([s.luma for s in window]))
+    edges = np.flatnonzero(np.diff(_blank(luma), prepend=False, append=False))
+    out: list[tuple[int, int]] = []
+    for first, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        last = stop - 1
+        shade = 0.0 if luma[first].mean() <= 40 else 255.0
+        far = np.abs(luma - shade).mean(axis=(1, 2))
+        rest = float(far[first:stop].min())
+        start = first - _ramp(far[max(0, first - _RAMP) : stop - (last - first)][::-1], rest)
+        end = last + _ramp(far[last : last + _RAMP + 1], rest)
+        start = max(start, out[-1][1] + 1) if out else start
+        if max(first - start, end - last) < _SHORTEST_RAMP:
+            continue
+        after = luma[last + 1 : last + 1 + _FLASH]
+        if stop - first < 5 and start > 0 and any(likeness(luma[start - 1], a) > 0.6 for a in after):
+            continue  # a flash: it leads back to the same picture
+        out.append((start, end))
+    return out
+
+
+def _blank(luma: np.ndarray) -> np.ndarray:
+    """Which of the frames (n, h, w) are black or white all over, bool (n,)."""
+    brightness = luma.mean(axis=(1, 2))
+    return (luma.std(axis=(1, 2)) < 6) & ((brightness <= 40) | (brightness >= 215))
+
+
+def _ramp(far: np.ndarray, rest: float) -> int:
+    """How many frames it takes from a blank frame, `far[0]`, to nine tenths of the way to a picture; 0 if the way is
+    short beside what is left of a picture in the blank (`rest`), or gone in one step."""
+    peak = np.maximum.accumulate(far)
+    back = np.flatnonzero((far < 0.8 * peak) & (peak > far[0] + 12))  # the picture itself went darker again
+    far = far[: back[0]] if len(back) else far
+    way = float(far.max() - far[0])
+    if way < max(12.0, 3 * rest) or float(np.diff(far).max()) > way / 2:
+        return 0
+    return int(np.argmax(far >= far[0] + 0.9 * way))
+
+
+def blend_features(colour: np.ndarray, first: int, last: int) -> np.ndarray | None:
+    """What tells a dissolve or a wipe between two frames of one stretch from motion, float (9,): see `docs/cuts.md`.
+
+    `colour` are the signatures' colours, float32 (n, 18, 32, 3), without a hard cut in them. None where the two ends
+    are too much alike, or one step makes most of the difference.
+    """
+    ends = colour[[first, last]]
+    apart = float(np.abs(ends[1] - ends[0]).mean()) + 0.5
+    live = float((ends.max(axis=(0, 3)) > 24).mean()) if apart > 2 else 1.0
+    share = max(0.2, live)  # a letterbox dilutes every mean
+    if apart < 9 * share:
         return None
-    contrast = np.array([s.luma.std() for s in window])
-    brightness = np.array([s.luma.mean() for s in window])
-    blank = np.flatnonzero(contrast < 6)
-    if len(blank) and np.ptp(contrast) > 4 and not 40 < brightness[contrast.argmin()] < 215:
-        return None if _is_flash(window, blank) else "fade"  # a blank of another shade is sky or a wall
-    if contrast.max() < 6 and np.ptp(brightness) > 30:
-        return "fade"
-    if not len(blank) and likeness(window[0].luma, window[-1].luma) < 0.6 and _mixture_residual(window) < 0.35:
-        return "dissolve"
-    return None
-
-
-def _is_flash(window: Sequence[Signature], blank: np.ndarray) -> bool:
-    """Whether a few blank frames lead back to the picture that was there before."""
-    first, last = int(blank[0]), int(blank[-1])
-    return (
-        last - first < 5
-        and first > 0
-        and last + 1 < len(window)
-        and likeness(window[first - 1].luma, window[last + 1].luma) > 0.6
+    inner = colour[np.round(np.linspace(first, last, _SAMPLES)).astype(int)]
+    luma = without_bars(inner @ _BGR_TO_LUMA)
+    alike = likeness(luma[0], luma[-1])
+    if alike > 0.8:
+        return None
+    steps = np.abs(np.diff(inner, axis=0))
+    sizes = steps.mean(axis=(1, 2, 3))
+    path = float(sizes.sum())
+    if sizes.max() > path / 2:
+        return None
+    low, high = np.minimum(inner[0], inner[-1]), np.maximum(inner[0], inner[-1])
+    outside = np.maximum(low - inner[1:-1], 0) + np.maximum(inner[1:-1] - high, 0)
+    reach = min(max(4, (last - first) // 2), 16)
+    calm = []
+    for here, there in ((first, first - reach), (last, last + reach)):
+        known = 0 <= there < len(colour)
+        moved = float(np.abs(colour[here] - colour[there]).mean()) if known else 0.0
+        calm.append(np.log((moved + 0.3 * share) / apart) if known else -0.7)
+    contrast = luma.std(axis=(1, 2))
+    return np.array(
+        [
+            alike,
+            np.log(apart / share),
+            np.log(path / apart + 0.02),
+            float(outside.mean()) / apart,
+            *calm,
+            float(sizes.max()) / path,
+            float(contrast[3:6].min()) / (0.5 * (contrast[0] + contrast[-1]) + 1),
+            float(steps.max(axis=0).mean()) / path,
+        ]
     )
 
 
-def _mixture_residual(window: Sequence[Signature]) -> float:
-    """How far the inner frames are from being mixtures (1 - w) first + w last: the squared rest over w (1 - w) times
-    the squared distance of the ends, median over the frames. 0 is a pure dissolve; a frame that is as far from both
-    ends as they are from one another, as in a pan, gives 1 and more.
-    """
-    first = window[0].luma
-    step = window[-1].luma - first
-    distance = float((step**2).sum())
-    if distance < 36 * step.size:
-        return np.inf  # the ends differ by noise
-    rests = []
-    for inner in window[1:-1]:
-        weight = float(((inner.luma - first) * step).sum()) / distance
-        rest = inner.luma - first - weight * step
-        # the constants keep frames near either end, where w (1 - w) vanishes, from dividing by nothing
-        scale = (max(0.0, weight * (1 - weight)) + 0.02) * distance + 4 * step.size
-        rests.append(float((rest**2).sum()) / scale)
-    return float(np.median(rests))
+def blend_score(features: np.ndarray) -> float:
+    """Log-odds that the features are of a dissolve or of a wipe, whichever is likelier."""
+    return float((BLENDS[:, 0] + BLENDS[:, 1:] @ features).max())
+
+
+# logistic regression, one row for dissolves and one for wipes: intercept, then a weight a feature
+BLENDS = np.array(
+    [
+        [5.2, -2.34, 1.95, -2.84, 2.05, -0.53, -0.58, 13.98, -5.5, -30.86],
+        [-12.68, -2.25, 0.09, 4.99, -14.38, -0.73, -0.65, -23.56, 0.16, 25.91],
+    ]
+)

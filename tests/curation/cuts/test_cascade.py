@@ -9,6 +9,8 @@ from curation.decode import Decoder
 from tests.curation.conftest import texture
 
 FPS = 25
+# dissolves that are there to be seen and that the labels lack: two photographs, and the end of one through snow
+UNLABELLED = {"photos_with_fades.mp4": [(529, 558)], "sintel_trailer_10s.mp4": [(0, 28)]}
 
 
 def drift(seed: int, frames: int, speed: int = 1) -> list[np.ndarray]:
@@ -40,6 +42,24 @@ def test_a_dissolve_is_found_once_and_covered(length):
     assert transitions
     assert {t.kind for t in transitions} == {"dissolve"}
     assert min(t.start_frame for t in transitions) <= 50 + length // 2 <= max(t.end_frame for t in transitions)
+
+
+def test_cuts_in_noise_are_found():
+    """Every frame of dark footage differs from the next; only the reduced picture tells a cut."""
+    rng = np.random.default_rng(0)
+    pictures = [
+        np.clip(p * 0.28 + rng.normal(2, 4, p.shape), 0, 255).astype(np.uint8) for s in (1, 2, 3) for p in drift(s, 40)
+    ]
+    assert [(t.kind, t.start_frame) for t in found(pictures)] == [("cut", 40), ("cut", 80)]
+
+
+def test_a_slow_dissolve_between_moving_shots_is_found():
+    a, b = ([p for p in drift(seed, 25) for _ in range(4)] for seed in (1, 2))
+    weights = np.linspace(0, 1, 50)
+    mix = [(x * (1 - w) + y * w).astype(np.uint8) for x, y, w in zip(a[50:], b[:50], weights, strict=True)]
+    transitions = found(a[:50] + mix + b[50:])
+    assert [t.kind for t in transitions] == ["dissolve"]
+    assert 50 <= (transitions[0].start_frame + transitions[0].end_frame) // 2 <= 100
 
 
 def test_a_fade_through_black_is_found():
@@ -107,16 +127,17 @@ def test_labelled_footage(shared_videos, truth):
             out += cascade.push(frame.index, frame.time, frame.small_bgr(256))
         boundaries = [(t.start_frame + t.end_frame) // 2 for t in out + cascade.flush()]
         ranges = [(f[0], f[3]) for f in labels["fades"]] + [(g[0], g[1]) for g in labels["gradual"]]
+        unlabelled = UNLABELLED.get(name, [])
         free = set(boundaries)
         for cut in labels["cuts_frames"]:
             near = sorted((abs(b - cut), b) for b in free if abs(b - cut) <= 2)
             hits, misses = hits + bool(near), misses + (not near)
             free -= {near[0][1]} if near else set()
-        excused = {b for b in free if any(a <= b <= z for a, z in ranges)}
+        excused = {b for b in free if any(a <= b <= z for a, z in ranges + unlabelled)}
         excused |= {b for b in free if any(abs(b - u) <= 2 for u in labels["uncertain_cuts"])}
         false += len(free - excused)
         gradual += len(ranges)
         gradual_hits += sum(any(a <= b <= z for b in boundaries) for a, z in ranges)
     f1 = 2 * hits / (2 * hits + misses + false)
     assert f1 >= 0.95
-    assert gradual_hits / gradual >= 0.8
+    assert gradual_hits / gradual >= 0.9
