@@ -80,8 +80,8 @@ class TextSettings(Strict):
 class WeightSettings(Strict):
     """Names of the models of the `svd` profile: a hub name, a local folder or file."""
 
-    clip: str = "hf-hub:laion/CLIP-ViT-L-14-laion2B-s32B-b82K"
-    """CLIP image and text towers, loaded by open_clip."""
+    clip: str = "hf-hub:timm/vit_large_patch14_clip_224.openai"
+    """CLIP image and text towers, loaded by open_clip; LAION's head was trained on the features of this one."""
     aesthetic_head: str = "sac+logos+ava1-l14-linearMSE.pth"
     """LAION's linear aesthetic head: a local file."""
     coca: str = "hf-hub:laion/mscoco_finetuned_CoCa-ViT-L-14-laion2B-s13B-b90k"
@@ -89,7 +89,7 @@ class WeightSettings(Strict):
     video_captioner: str = "kpyu/video-blip-opt-2.7b-ego4d"
     """Video captioner, loaded by transformers."""
     caption_llm: str = "Qwen/Qwen2.5-1.5B-Instruct"
-    """Instruction model that fuses both captions, loaded by transformers."""
+    """Instruction model that fuses both captions: loaded by transformers, or http://host:port/v1#model of a server."""
     folder: str = ""
     """Folder that holds weights under their names; looked at before the hub's cache."""
 
