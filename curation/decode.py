@@ -320,8 +320,8 @@ def _display_size(stream: VideoStream, picture: VideoFrame, rotation: int) -> tu
 
 
 def _reduced(plane: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The plane at a smaller size: halved as often as it goes, which OpenCV does several times faster than one mean over
-    odd areas, then bilinear."""
+    """The plane at a smaller size: halved as often as it goes, which OpenCV does several times faster than one mean
+    over odd areas, then bilinear."""
     while plane.shape[0] >= 2 * height and plane.shape[1] >= 2 * width:
         half = plane.shape[1] // 2, plane.shape[0] // 2
         plane = cv2.resize(plane[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
