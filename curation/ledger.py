@@ -119,6 +119,9 @@ def _stale(
             continue
         stale.add(row["shard"])
         lost.add(row["video_id"])
+    gone = [u for u, r in rows.items() if u not in here and r["shard"] not in stale and not Path(u).exists()]
+    if gone:
+        messages.append(f"{len(gone)} videos of the manifest are gone, {gone[0]} for one; their clips stay in it")
     stale |= {r["shard"] for r in rows.values() if r["status"] == "duplicate" and r["video_id"] in lost}
     return stale
 

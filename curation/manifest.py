@@ -155,7 +155,8 @@ class Manifest:
         paths = self.fragments(table)
         if not paths:
             return self.schema(table).empty_table().select(list(columns or self.schema(table).names))
-        return ds.dataset(paths, schema=self.schema(table)).to_table(columns=list(columns) if columns else None)
+        with self._readable():
+            return ds.dataset(paths, schema=self.schema(table)).to_table(columns=list(columns) if columns else None)
 
     def schema(self, table: str) -> pa.Schema:
         """The schema of a table."""
@@ -163,7 +164,8 @@ class Manifest:
         if table in fixed:
             return fixed[table]
         paths = self.fragments("clips")
-        return pq.read_schema(paths[0]) if paths else pa.schema(CLIP_IDENTITY)
+        with self._readable():
+            return pq.read_schema(paths[0]) if paths else pa.schema(CLIP_IDENTITY)
 
     def config(self) -> dict[str, Any] | None:
         """The configuration that made it; None while it is empty."""
@@ -207,6 +209,17 @@ class Manifest:
             except OSError as error:
                 raise CurationError(f"out: another run is writing to {str(self.root)!r}; wait for it to end") from error
             yield
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowInvalid, FileNotFoundError) as error:
+            raise CurationError(
+                f"manifest: {str(self.root)!r} cannot be read: a fragment is damaged or missing "
+                f"({str(error).splitlines()[0]}); delete the files of its name in videos, shots, errors and clips, and "
+                "run `rushes curate` again"
+            ) from error
 
     def _path(self, table: str, shard: str) -> Path:
         return self.root / table / f"{shard}.parquet"

@@ -83,10 +83,15 @@ def load_policy(config: SelectConfig, manifest: Manifest) -> Policy:
     if not isinstance(content, dict):
         raise CurationError(f"policy: {name!r} must hold `name:` and `rules:`")
     try:
-        return Policy.model_validate(content)
+        policy = Policy.model_validate(content)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'policy'}: {e['msg']}" for e in error.errors()]
         raise CurationError(f"policy: {name!r}: {'; '.join(lines)}") from error
+    if config.policy:
+        return policy
+    # the default asks for nothing that this manifest was told not to measure
+    measured = manifest.schema("clips").names
+    return policy.model_copy(update={"rules": [r for r in policy.rules if r.score in measured]})
 
 
 def select(config: SelectConfig, progress: Progress = silent) -> SelectionSummary:

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +35,7 @@ def find(videos: str) -> list[Source]:
     if not root.exists():
         raise CurationError(f"videos: {videos!r} does not exist; give a folder, a video file or a .txt list of paths")
     if root.is_dir():
-        paths = sorted(
-            Path(folder) / name
-            for folder, _, names in os.walk(root, followlinks=True)
-            for name in names
-            if Path(name).suffix.lower() in SUFFIXES
-        )
+        paths = sorted(p for p in _walk(root) if p.suffix.lower() in SUFFIXES)
         if not paths:
             raise CurationError(f"videos: no video in {videos!r} (looked for {' '.join(sorted(SUFFIXES))})")
     elif root.suffix.lower() == ".txt":
@@ -54,13 +51,25 @@ def find(videos: str) -> list[Source]:
     return [_source(p) for p in paths]
 
 
+def _walk(root: Path) -> Iterator[Path]:
+    """Every file below `root`, through links too, but each folder once."""
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        at = Path(folder).stat()
+        if (at.st_dev, at.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((at.st_dev, at.st_ino))
+        yield from (Path(folder) / name for name in names)
+
+
 def _source(path: Path) -> Source:
     absolute = os.path.abspath(path)  # noqa: PTH100 - Path.resolve would replace a link by its target
     try:
-        stat = os.stat(absolute)  # noqa: PTH116
+        status = os.stat(absolute)  # noqa: PTH116
     except OSError:
         return Source(absolute, -1, 0)  # a dangling link: reading it will say so
-    return Source(absolute, stat.st_size, stat.st_mtime_ns)
+    return Source(absolute, status.st_size, status.st_mtime_ns)
 
 
 def identify(uri: str) -> str:
@@ -70,6 +79,8 @@ def identify(uri: str) -> str:
     """
     digest = hashlib.blake2b(digest_size=12)
     try:
+        if not stat.S_ISREG(Path(uri).stat().st_mode):
+            raise UnreadableVideo(f"{uri}: not a regular file", step="open")
         with Path(uri).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0:

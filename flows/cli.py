@@ -2,7 +2,9 @@
 
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -165,11 +167,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return _complain(f"there is no command {args[0]!r}{closest(args[0], list(COMMANDS))} (see `rushes --help`)", 2)
     environment.prepare()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         return run(command, args[1:])
     except KeyboardInterrupt:
         print(f"\ninterrupted. {command.resume}", file=sys.stderr)
         return 130
+
+
+def _interrupt(*_: object) -> None:
+    """Being asked to end is like Ctrl-C: what runs below is ended too, and a trainer writes its checkpoint."""
+    raise KeyboardInterrupt
 
 
 def run(command: Command, args: list[str]) -> int:

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from curation.sources import find
 from flows.commands import run_pipeline, show_pipeline
 from flows.config import DemoConfig, PipelineConfig
 
@@ -11,6 +12,8 @@ def demo(config: DemoConfig) -> int:
     """Run the demo and print what it made. Run again, it repeats no finished work."""
     began = time.monotonic()
     out = Path(config.out)
+    if config.videos:
+        find(config.videos)  # a wrong path is said before Prefect starts
     videos = config.videos or footage(out / "videos")
     summary = run_pipeline(PipelineConfig.model_validate({"videos": videos, "out": str(out)}))
     show_pipeline(summary)

@@ -7,6 +7,7 @@ over the defaults.
 
 import argparse
 import difflib
+import json
 import re
 import types
 import typing
@@ -95,6 +96,9 @@ def parse(
         source = _source(model, parser, positional)
         given = vars(parser.parse_args([_kebab(a) for a in args]))
         file, debug = given.pop("config"), given.pop("debug")
+        given = {
+            name: [_whole(v) for v in value] if isinstance(value, list) else value for name, value in given.items()
+        }
         options = source(parsed_args=given)()
     except SettingsError as error:
         raise UsageError(f"{error} (see `{prog} --help`)") from error
@@ -127,6 +131,17 @@ def _source(model: type[BaseModel], parser: Parser, positional: str | None) -> C
         if action.help:
             action.help = action.help.removesuffix("(default: None)").removesuffix("(default: )").rstrip()
     return source
+
+
+def _whole(value: Any) -> Any:
+    """One element of a list option: a comma separates numbers, but is a comma in a text."""
+    if not isinstance(value, str) or value.lstrip().startswith(("[", '"')):
+        return value
+    try:
+        [float(part) for part in value.split(",")]
+    except ValueError:
+        return json.dumps([value])
+    return value
 
 
 def _kebab(arg: str) -> str:

@@ -79,6 +79,7 @@ def run_stage(
         on_event({"event": "phase", "stage": config.stage, "phase": "finished before", "out": config.out})
         on_event({"event": "result", **asdict(done)})
         return done
+    _refuse_other_stage(config, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         return _train_stage(config, out, selection, parent, parent_hash, identity, on_event, stop)
@@ -314,6 +315,16 @@ def _identity(config: TrainStageConfig, selection: Selection, parent_hash: str) 
     ranks = [str(clip.rank) for clip in selection.clips]
     text = json.dumps([fields, selection.content_hash, ranks, parent_hash], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_other_stage(config: TrainStageConfig, out: Path) -> None:
+    """A finished stage is replaced by itself under other settings, never by another stage."""
+    try:
+        stage = json.loads((out / RESULT).read_text())["stage"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    if stage != config.stage:
+        raise TrainingError(f"out: {config.out} holds a finished stage {stage}; choose another folder with --out")
 
 
 def _recorded(out: Path, identity: str) -> StageResult | None:

@@ -122,3 +122,12 @@ def test_names_that_are_no_text_become_text(tmp_path):
     manifest = Manifest(tmp_path)
     manifest.commit(shard("s1", uri=os.fsdecode(b"/v/\xff.mp4")), SCHEMA)
     assert manifest.read("clips")["uri"][0].as_py() == "/v/\\xff.mp4"
+
+
+@pytest.mark.parametrize("table", ["videos", "clips"])
+def test_a_damaged_fragment_is_said_with_its_remedy(tmp_path, table):
+    manifest = Manifest(tmp_path)
+    manifest.commit(shard("s1"), SCHEMA)
+    (tmp_path / table / "s1.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(CurationError, match="damaged or missing .*rushes curate"):
+        manifest.read(table)

@@ -188,3 +188,9 @@ def test_a_percentile_drops_no_more_than_its_share(values, percentile):
     for value, keep, bits in zip(values, verdict.keep, verdict.bits, strict=True):
         assert keep == (bits == 0)
         assert value is not None or not keep
+
+
+def test_the_default_policy_asks_only_for_what_was_measured(manifest, tmp_path):
+    """This manifest has motion and text_area, but neither of the default's other scores."""
+    summary = select(SelectConfig(manifest=str(manifest.root), out=str(tmp_path / "selection")))
+    assert [t.score for t in summary.thresholds] == ["motion", "text_area"]

@@ -75,3 +75,15 @@ def test_empty_and_missing_files_are_unreadable(tmp_path):
         sources.identify(str(tmp_path / "empty.mp4"))
     with pytest.raises(UnreadableVideo, match="No such file"):
         sources.identify(str(tmp_path / "gone.mp4"))
+
+
+def test_a_pipe_is_no_video_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(UnreadableVideo, match="not a regular file"):
+        sources.identify(str(tmp_path / "pipe.mp4"))
+
+
+def test_a_link_that_leads_back_multiplies_nothing(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert [s.uri for s in sources.find(str(tmp_path))] == [str(tmp_path / "a.mp4")]

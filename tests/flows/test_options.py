@@ -206,3 +206,9 @@ def test_an_empty_mapping_is_neutral(mapping: dict):
 
 def test_closest_is_silent_where_nothing_is_near():
     assert closest("zzzz", [f"option{i}" for i in range(30)]) == ""
+
+
+def test_a_comma_in_a_text_separates_nothing():
+    assert read("here", "--names", "a ball, panning left").names == ["a ball, panning left"]
+    assert read("here", "--names", "one, two", "--names", "three").names == ["one, two", "three"]
+    assert read("here", "--names", '["x, y", "z"]').names == ["x, y", "z"]

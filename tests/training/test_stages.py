@@ -229,3 +229,10 @@ def test_an_unwritable_folder_is_named(tiny, tmp_path):
     with pytest.raises(TrainingError, match=r"out: .*file/out cannot be written"):
         run_stage(tiny(out=str(tmp_path / "file" / "out")))
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_finished_stage_is_not_replaced_by_another(tiny):
+    done = run_stage(tiny())
+    with pytest.raises(TrainingError, match="holds a finished stage image_pretrain"):
+        run_stage(tiny(stage="video_pretrain", parent=done.out))
+    assert run_stage(tiny()).reused
