@@ -99,7 +99,7 @@ class CurateConfig(Strict):
 
     videos: str
     """A folder (searched recursively), one video file, or a text file (.txt) that lists one path a line."""
-    out: str = "runs/curation"
+    out: str = Field(default="runs/curation", min_length=1)
     """Folder for the manifest. Running again on it does only what is missing."""
     profile: Profile = Profile.embedded
     """embedded needs no model hub and no GPU; svd is the published recipe."""
@@ -129,9 +129,9 @@ class Rule(Strict):
 
     score: str
     """Column of the manifest."""
-    min: float | None = None
+    min: float | None = Field(default=None, allow_inf_nan=False)
     """Lowest value that stays."""
-    max: float | None = None
+    max: float | None = Field(default=None, allow_inf_nan=False)
     """Highest value that stays."""
     min_percentile: float | None = Field(default=None, ge=0, le=100)
     """Clips below this percentile fall: 25 drops the lowest quarter."""

@@ -54,7 +54,8 @@ def launch(
             event = read_event(line)
             if event is None:
                 other = [*other[-49:], line]
-                on_line(line)
+                if not line.startswith("error: "):  # the caller hears that one as the exception
+                    on_line(line)
                 continue
             if event["event"] == "result":
                 results.append(event)

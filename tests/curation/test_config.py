@@ -15,6 +15,8 @@ from curation.config import ClipSettings, CurateConfig, Policy, Rule, SelectConf
         (lambda: Rule(score="motion", min_percentile=140), "min_percentile"),
         (lambda: Rule(score="motion", max_percentile=-1), "max_percentile"),
         (lambda: Rule(score="motion"), "needs min, max"),
+        (lambda: Rule(score="motion", min=float("nan")), "min"),
+        (lambda: CurateConfig(videos="x", out=""), "out"),
         (lambda: Policy(name="../../etc"), "name"),
         (lambda: ClipSettings(min_length_s=0.1), "min_length_s"),
         (lambda: SelectConfig(manifest="m", policy="p.yaml", inline_policy=Policy()), "not both"),
