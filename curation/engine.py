@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from curation.clips import Span, Splitter, clip_id
-from curation.config import CurateConfig
+from curation.config import CurateConfig, Profile
 from curation.cuts.cascade import Cascade
 from curation.cuts.transitions import Transition
 from curation.decode import Decoder, Frame, VideoInfo, ahead
@@ -23,6 +23,7 @@ from curation.scores.motion import flow_map
 from curation.sources import identify
 
 _KEYFRAME_THUMBNAIL_GAP_S = 0.25  # intra-only codecs make every frame a keyframe
+_UNIFORM_FRAMES = 8  # that VideoBLIP looks at
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,7 @@ class VideoPass:
             flow=np.stack(flows) if flows else np.zeros((0, 0, 0, 2), np.float16),
             flow_size=self._flow_size,
             hashes=np.array([s.hash for s in grid], np.uint64),
+            uniform=tuple(s.rgb for s in _spread(inside)) if self.config.profile is Profile.svd else (),
         )
         return Clip(
             frames=frames,
@@ -214,6 +216,11 @@ class VideoPass:
 def open_clips(uri: str, config: CurateConfig | None = None) -> list[ClipFrames]:
     """The clips of one video with all that scorers look at: for prompts and notebooks (holds them in memory)."""
     return [clip.frames for clip in VideoPass(uri, config or CurateConfig(videos=uri))]
+
+
+def _spread(samples: list[_Sample]) -> list[_Sample]:
+    """Eight samples, evenly spread from the first to the last; fewer are repeated."""
+    return [samples[i] for i in np.linspace(0, len(samples) - 1, _UNIFORM_FRAMES).round().astype(int)]
 
 
 def _jpeg(rgb: np.ndarray, long_side: int) -> bytes | None:

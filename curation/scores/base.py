@@ -26,7 +26,9 @@ class ClipFrames:
     neighbouring 2 fps samples that both lie inside the clip: float16 (pairs, h, w, 2), reduced to 16 px on the short
     side *after* the flow was computed, x right and y down, in pixels of `flow_size` (width, height) per sampling
     interval. `hashes` are 64-bit difference hashes of those samples, uint64 (samples,). Times are seconds on the
-    video's own clock (presentation time stamps, first frame at 0).
+    video's own clock (presentation time stamps, first frame at 0). `uniform` are eight frames like `frames`, spread
+    evenly over the clip's samples (repeated where it has fewer), for scorers that watch the clip; only the svd profile
+    has one, and elsewhere it is empty.
     """
 
     clip_id: str
@@ -42,6 +44,7 @@ class ClipFrames:
     flow: np.ndarray
     flow_size: tuple[int, int]
     hashes: np.ndarray
+    uniform: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

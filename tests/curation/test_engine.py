@@ -29,6 +29,17 @@ def test_two_shots_give_two_clips_with_the_right_pictures(two_shots):
             assert np.array_equal(picture, pictures[round(time, 3)])
 
 
+def test_the_svd_profile_gets_eight_frames_spread_over_the_clip(two_shots):
+    clips = open_clips(str(two_shots), config(profile="svd"))
+    pictures = {f.index: f.rgb(640) for f in Decoder(str(two_shots))}
+    # every 12th frame is a keyframe, and kept beside those of the 2 fps grid; the second clip has seven: one comes twice
+    expected = [[0, 12, 13, 24, 25, 36, 38, 48], [60, 63, 72, 75, 75, 84, 88, 96]]
+    for clip, indices in zip(clips, expected, strict=True):
+        for picture, index in zip(clip.uniform, indices, strict=True):
+            assert np.array_equal(picture, pictures[index])
+    assert all(c.uniform == () for c in open_clips(str(two_shots), config()))
+
+
 def test_no_flow_straddles_the_cut_and_drift_is_measured(two_shots):
     """Half a pixel a frame at 25 fps is 6.25 px in half a second. (Farneback follows some 8 px at this size.)"""
     first, second = open_clips(str(two_shots))
