@@ -32,7 +32,7 @@ def test_two_shots_give_two_clips_with_the_right_pictures(two_shots):
 def test_the_svd_profile_gets_eight_frames_spread_over_the_clip(two_shots):
     clips = open_clips(str(two_shots), config(profile="svd"))
     pictures = {f.index: f.rgb(640) for f in Decoder(str(two_shots))}
-    # every 12th frame is a keyframe, and kept beside those of the 2 fps grid; the second clip has seven: one comes twice
+    # keyframes, every 12th frame, are kept beside the 2 fps grid; the second clip has seven samples: one comes twice
     expected = [[0, 12, 13, 24, 25, 36, 38, 48], [60, 63, 72, 75, 75, 84, 88, 96]]
     for clip, indices in zip(clips, expected, strict=True):
         for picture, index in zip(clip.uniform, indices, strict=True):
