@@ -1,19 +1,21 @@
 """Curation on Ray Data: the one file of curation that knows Ray.
 
-Videos stream through reading tasks (the single decode) into scoring actors; the driver only collects rows and commits a
-shard when all of its videos are complete. Work runs at least once, results appear exactly once.
+Videos stream through reading tasks (the single decode) into the actors of one scoring stage after another; the driver
+only collects rows and commits a shard when all of its videos are complete. Work runs at least once, results appear
+exactly once.
 """
 
 import contextlib
 import json
 import logging
+import math
 import os
 import pickle
 import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,13 +34,9 @@ from curation.manifest import CLIP_IDENTITY, SCHEMA_VERSION, Manifest, score_fie
 from curation.progress import Progress, silent
 from curation.scores import scorers_for
 from curation.scores.base import Failure, Scored, Scorer, columns_of, run_scorer
+from curation.stages import BOOKED, Node, Stage, stages_for, trimmed
 from curation.weights import require
 
-# Ray's books, not real load: how many readers and scorers run is set by their pools. Ray Data reserves only half of a
-# machine for what an operator needs at least, and hangs where that does not fit.
-_READ_CPUS = 0.25
-_SCORE_CPUS = 0.25
-_SCORE_BATCH = 4
 _RAY_ATTEMPTS = 4  # on a busy machine its start can miss a fixed limit of 30 s
 
 
@@ -127,26 +125,27 @@ def _dataset(config: CurateConfig, scorers: Sequence[Scorer], videos: Sequence[T
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    stages = stages_for(scorers, _nodes(), config, cpus, len(videos))
     rows = [{"index": i, "video": pickle.dumps(v)} for i, v in enumerate(videos)]
-    actors = max(1, min(cpus, len(videos)))
-    need = 2 * (actors * _SCORE_CPUS + _READ_CPUS)
-    have = ray.cluster_resources().get("CPU", 0)
-    if need > have:
-        raise CurationError(
-            f"cpus: the plan needs {need:g} CPUs (twice {actors} scorers of {_SCORE_CPUS:g} and a reader of "
-            f"{_READ_CPUS:g}) and Ray has {have:g}; lower --cpus or enlarge the cluster"
-        )
-    return (
-        ray.data.from_items(rows, override_num_blocks=len(rows))
-        .flat_map(partial(_read, config=config), num_cpus=_READ_CPUS, compute=ray.data.TaskPoolStrategy(cpus))
-        .map_batches(
-            _scoring(scorers),
-            batch_size=_SCORE_BATCH,
-            batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            num_cpus=_SCORE_CPUS,
-        )
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
+        partial(_read, config=config), num_cpus=BOOKED, compute=ray.data.TaskPoolStrategy(cpus)
     )
+    for at, stage in enumerate(stages):
+        dataset = dataset.map_batches(
+            _scoring(stage, last=at + 1 == len(stages)),
+            batch_size=stage.batch,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(size=stage.copies),
+            num_cpus=stage.booked,
+            num_gpus=stage.needs.gpus,
+        )
+    return dataset
+
+
+def _nodes() -> list[Node]:
+    """The machines of the cluster, with what Ray counts of each."""
+    alive = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    return [Node(r.get("CPU", 0), r.get("GPU", 0), r.get("memory", math.inf) / 1e9) for r in alive]
 
 
 def _read(row: dict[str, Any], config: CurateConfig) -> Iterator[dict[str, Any]]:
@@ -158,7 +157,7 @@ def _read(row: dict[str, Any], config: CurateConfig) -> Iterator[dict[str, Any]]
     try:
         reading = VideoPass(uri, config, video.video_id, threads=1)
         for clip in reading:
-            yield {"uri": uri, "payload": pickle.dumps(clip, protocol=5)}
+            yield {"uri": uri, "payload": pickle.dumps(_Measured(clip, Scored()), protocol=5)}
             sent += 1
     except UnreadableVideo as error:
         failures = [(None, Failure(error.step, type(error).__name__, str(error)))]
@@ -167,23 +166,36 @@ def _read(row: dict[str, Any], config: CurateConfig) -> Iterator[dict[str, Any]]
     yield {"uri": uri, "payload": pickle.dumps(end_of(video, reading, failures, sent), protocol=5)}
 
 
-def _scoring(scorers: Sequence[Scorer]) -> type:
-    """The class of an actor that holds the weights and turns clips into rows of scores."""
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A clip on its way, and what the stages behind it have measured."""
+
+    clip: Clip
+    scored: Scored
+
+
+def _scoring(stage: Stage, last: bool) -> type:
+    """The class of an actor that holds the stage's weights and measures clips; the last stage makes rows of them."""
 
     class Score:
         def __init__(self) -> None:
-            for scorer in scorers:
+            if not stage.needs.gpus:
+                os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves cards in sight of those who asked for none
+            for scorer in stage.scorers:
                 scorer.load()
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
             content = [pickle.loads(p) for p in batch["payload"]]
-            clips = [c for c in content if isinstance(c, Clip)]
-            scored = [Scored() for _ in clips]
-            for scorer in scorers:
-                run_scorer(scorer, [c.frames for c in clips], scored)
-            measured = iter(zip(clips, scored, strict=True))
-            out = [clip_row(*next(measured)) if isinstance(c, Clip) else c for c in content]
+            work = [c for c in content if isinstance(c, _Measured)]
+            for scorer in stage.scorers:
+                run_scorer(scorer, [w.clip.frames for w in work], [w.scored for w in work])
+            out = [hand_over(c) if isinstance(c, _Measured) else c for c in content]
             return {"uri": batch["uri"], "payload": [pickle.dumps(o, protocol=5) for o in out]}
+
+    def hand_over(work: _Measured) -> Any:
+        if last:
+            return clip_row(work.clip, work.scored)
+        return replace(work, clip=replace(work.clip, frames=trimmed(work.clip.frames, stage.keeps)))
 
     return Score
 

@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from curation.scores.base import Resources
-
 if TYPE_CHECKING:  # torch takes seconds to import: only the process that scores pays for it
     import torch
 
@@ -23,11 +21,6 @@ def cards() -> int:
     if visible is None:
         return present
     return min(present, len([v for v in visible.split(",") if v.strip() not in {"", "-1"}]))
-
-
-def resources(share: float, memory_gb: float) -> Resources:
-    """One core, `memory_gb` of host memory and, only where there is a card, a `share` of one."""
-    return Resources(cpus=1, gpus=share if cards() else 0.0, memory_gb=memory_gb)
 
 
 def device() -> "torch.device":

@@ -47,6 +47,9 @@ class ClipFrames:
     uniform: tuple[np.ndarray, ...] = ()
 
 
+PIXELS = ("frames", "uniform", "flow", "hashes")  # what is heavy in a clip: left out once no later scorer `sees` it
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of the manifest: its Arrow type and, in words, what it says and in which unit."""
@@ -59,11 +62,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one copy of a scorer occupies. `cpus` are cores it keeps busy, `gpus` a share of a card, memory in GB."""
+    """What one copy of a scorer occupies: cores it keeps busy, a share of a card, weights and work in memory, in GB.
+
+    Where there is no card nobody asks for one, and the scorer runs on its cores.
+    """
 
     cpus: float = 1.0
     gpus: float = 0.0
-    memory_gb: float = 0.5
+    memory_gb: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,7 @@ class Scorer(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = ()  # columns of earlier scorers that `score` reads from `known`
+    sees: ClassVar[tuple[str, ...]] = PIXELS  # fields of a clip that `score` looks at, of those that are heavy
     resources: Resources = Resources()
     batch_size: int = 8
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation.config import WeightSettings
-from curation.scores.accelerator import COMPUTE, Halving, resources
+from curation.scores.accelerator import COMPUTE, Halving
 from curation.scores.base import ClipFrames, Column, Resources, Scorer
 from curation.weights import is_endpoint, resolve, svd_models
 
@@ -32,6 +32,7 @@ the other, and invent nothing. Answer with the sentence alone."""
 MAX_NEW_TOKENS = 80
 API_KEY = "RUSHES_CAPTION_API_KEY"  # environment variable whose value is sent to the endpoint as its bearer token
 TIMEOUT_S = 120
+BATCH = 16  # prompts of like length in one pass of the model
 AT_ONCE = 8  # requests under way: such servers batch by themselves
 
 
@@ -88,14 +89,15 @@ class FusedCaption(Scorer):
 
     name = "caption_llm"
     version = 1
+    sees = ()
     requires = ("caption_image", "caption_video")
-    batch_size = 16
+    batch_size = 64  # sorted by length, BATCH of them go through the model at a time
 
     def __init__(self, weights: WeightSettings | None = None) -> None:
         self.weights = weights or WeightSettings()
         self.remote = is_endpoint(self.weights.caption_llm)
-        self.resources = Resources(cpus=0.1) if self.remote else resources(share=0.25, memory_gb=8)
-        self._halving = Halving(self.batch_size)
+        self.resources = Resources(cpus=0.1) if self.remote else Resources(cpus=1, gpus=0.2, memory_gb=8)
+        self._halving = Halving(BATCH)
         self._model: ChatModel | Endpoint | None = None
 
     @property

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from curation.config import WeightSettings
-from curation.scores.accelerator import COMPUTE, Halving, resources
-from curation.scores.base import ClipFrames, Column, Scorer
+from curation.scores.accelerator import COMPUTE, Halving
+from curation.scores.base import ClipFrames, Column, Resources, Scorer
 from curation.weights import resolve, svd_models
 
 if TYPE_CHECKING:  # torch takes seconds to import: only the process that scores pays for it
@@ -30,11 +30,12 @@ class ClipScores(Scorer):
 
     name = "clip"
     version = 1
+    sees = ("frames",)
     batch_size = 32
 
     def __init__(self, weights: WeightSettings | None = None) -> None:
         self.weights = weights or WeightSettings()
-        self.resources = resources(share=0.1, memory_gb=3)
+        self.resources = Resources(cpus=1, gpus=0.1, memory_gb=3)
         self._halving = Halving(3 * self.batch_size)
         self._clip: OpenClip | None = None
         self._head: nn.Module | None = None
@@ -105,12 +106,13 @@ class ClipSimilarity(Scorer):
 
     name = "clip_similarity"
     version = 1
+    sees = ()
     requires = ("embedding", *SIMILARITIES.values())
     batch_size = 32
 
     def __init__(self, weights: WeightSettings | None = None) -> None:
         self.weights = weights or WeightSettings()
-        self.resources = resources(share=0.05, memory_gb=3)
+        self.resources = Resources(cpus=1, gpus=0.05, memory_gb=3)
         self._halving = Halving(3 * self.batch_size)
         self._clip: OpenClip | None = None
 

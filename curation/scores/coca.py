@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from curation.config import WeightSettings
-from curation.scores.accelerator import COMPUTE, Halving, resources
-from curation.scores.base import ClipFrames, Column, Scorer
+from curation.scores.accelerator import COMPUTE, Halving
+from curation.scores.base import ClipFrames, Column, Resources, Scorer
 from curation.weights import resolve, svd_models
 
 if TYPE_CHECKING:  # torch takes seconds to import: only the process that scores pays for it
@@ -23,11 +23,12 @@ class CocaCaption(Scorer):
 
     name = "coca"
     version = 1
+    sees = ("frames",)
     batch_size = 64  # a step of the search takes as long for one picture as for so many
 
     def __init__(self, weights: WeightSettings | None = None) -> None:
         self.weights = weights or WeightSettings()
-        self.resources = resources(share=0.15, memory_gb=5)
+        self.resources = Resources(cpus=1, gpus=0.1, memory_gb=5)
         self._halving = Halving(self.batch_size)
         self._captioner: PictureCaptioner | None = None
 

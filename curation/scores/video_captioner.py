@@ -7,51 +7,44 @@ import numpy as np
 import pyarrow as pa
 
 from curation.config import WeightSettings
-from curation.scores.accelerator import COMPUTE, Halving, resources
-from curation.scores.base import ClipFrames, Column, Scorer
+from curation.scores.accelerator import COMPUTE, Halving
+from curation.scores.base import ClipFrames, Column, Resources, Scorer
 from curation.weights import resolve, svd_models
 
 if TYPE_CHECKING:  # torch takes seconds to import: only the process that scores pays for it
     from curation.scores.language_models import VideoBlip
 
-MAX_FRAMES = 8
 BEAMS = 4
 MAX_NEW_TOKENS = 40
 
 
-def spread(frames: Sequence[np.ndarray], most: int = MAX_FRAMES) -> list[np.ndarray]:
-    """At most `most` of the frames, evenly spread from first to last; all of them if there are no more."""
-    if len(frames) <= most:
-        return list(frames)
-    return [frames[i] for i in np.linspace(0, len(frames) - 1, most).round().astype(int)]
-
-
 class VideoCaption(Scorer):
-    """`caption_video`, from at most eight of the frames that the decode left of the clip (today first, middle, last).
+    """`caption_video`, from the eight frames that the decode spread over the clip.
 
     Beam search draws no random numbers: the same frames give the same caption.
     """
 
     name = "video_captioner"
-    version = 1
+    version = 2  # 1 saw first, middle and last frame
+    sees = ("uniform",)
     batch_size = 32
 
     def __init__(self, weights: WeightSettings | None = None, prompt: str = "") -> None:
         self.weights = weights or WeightSettings()
         self.prompt = prompt
-        self.resources = resources(share=0.45, memory_gb=18)
+        self.resources = Resources(cpus=1, gpus=0.4, memory_gb=18)
         self._halving = Halving(self.batch_size)
         self._captioner: VideoBlip | None = None
 
     @property
     def columns(self) -> Sequence[Column]:
-        return [Column("caption_video", pa.string(), "VideoBLIP's caption of the clip's frames")]
+        return [Column("caption_video", pa.string(), "VideoBLIP's caption of eight frames")]
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool]:
         return {
             "method": "VideoBLIP",
-            "frames": f"first, middle, last; of more, {MAX_FRAMES} evenly spread",
+            "frames": "8 evenly spread",
             "prompt": self.prompt,
             "beams": BEAMS,
             "max_new_tokens": MAX_NEW_TOKENS,
@@ -68,10 +61,10 @@ class VideoCaption(Scorer):
         self._captioner = VideoBlip(resolve(svd_models(self.weights)["video_captioner"], self.weights.folder).path)
 
     def score(self, clips: Sequence[ClipFrames], known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Raises RuntimeError before `load`, ValueError where there is no frame or the model says nothing."""
-        if not all(clip.frames for clip in clips):
-            raise ValueError("the clip has no frames")
-        captions = self._halving(self._caption, [spread(clip.frames) for clip in clips])
+        """Raises RuntimeError before `load`, ValueError where there is no such frame or the model says nothing."""
+        if not all(clip.uniform for clip in clips):
+            raise ValueError("the clip has no frames spread over it: the decode leaves them in the svd profile alone")
+        captions = self._halving(self._caption, [clip.uniform for clip in clips])
         if not all(captions):
             raise ValueError("the caption is empty")
         return [{"caption_video": caption} for caption in captions]

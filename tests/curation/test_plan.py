@@ -1,28 +1,43 @@
 """Curation on a real Ray. Only the scorers without weights run, so that an actor starts in no time; the full set runs
-in tests/end_to_end."""
+in tests/end_to_end. Ray believes in two cards, which decide where a scorer runs and which nobody touches."""
 
 import os
 import shutil
+import sys
+from functools import partial
 
+import numpy as np
+import pyarrow as pa
 import pytest
+import ray
 
 from curation import plan
-from curation.config import CurateConfig, CutSettings, TextSettings
+from curation.config import CurateConfig, CutSettings, TextSettings, WeightSettings
+from curation.engine import open_clips
 from curation.errors import CurationError
 from curation.manifest import Manifest, definition_of
 from curation.plan import curate
 from curation.scores.aesthetics import TechnicalQuality
+from curation.scores.base import PIXELS, Column, Resources, Scored, Scorer, run_scorer
+from curation.scores.clip import ClipScores
+from curation.scores.coca import CocaCaption
 from curation.scores.duplicates import PerceptualHash
 from curation.scores.motion import Motion
 from tests.curation.conftest import texture
+from tests.curation.scores import conftest as checkpoints
 
 
 @pytest.fixture(scope="module", autouse=True)
 def engine():
     """One Ray, and light scorers, for all of these tests."""
-    with pytest.MonkeyPatch.context() as patch, plan._ray(CurateConfig(videos="unused", cpus=2)):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray, "init", partial(ray.init, num_gpus=2))
         patch.setattr(plan, "scorers_for", lambda config: [TechnicalQuality(), Motion(config.motion), PerceptualHash()])
-        yield
+        with plan._ray(CurateConfig(videos="unused", cpus=2)):
+            yield
+
+
+clip_folder, coca_folder = checkpoints.clip_folder, checkpoints.coca_folder
 
 
 @pytest.fixture
@@ -128,10 +143,78 @@ def test_a_scorer_that_fails_leaves_nulls_and_error_rows(footage, write_video):
         assert by_id[error["clip_id"]]["technical_quality"] is not None
 
 
-def test_a_plan_that_cannot_fit_is_refused_with_its_arithmetic(footage, monkeypatch):
-    monkeypatch.setattr(plan.ray, "cluster_resources", lambda: {"CPU": 0.5})
-    with pytest.raises(CurationError, match=r"needs 1\.5 CPUs .* Ray has 0\.5"):
+def test_a_plan_that_cannot_fit_is_refused_with_its_arithmetic_before_anything_is_read(footage, monkeypatch):
+    node = {"Alive": True, "Resources": {"CPU": 0.5, "memory": 64e9}}
+    monkeypatch.setattr(plan.ray, "nodes", lambda: [node, {"Alive": False, "Resources": {"CPU": 64.0}}])
+    monkeypatch.setattr(plan, "_read", None)
+    with pytest.raises(CurationError, match=r"needs 0\.8 CPUs .* Ray has 0\.5; give Ray more"):
         curate(config(footage))
+
+
+class Place(Scorer):
+    """Where it is run, and which of a clip's pixels have come that far."""
+
+    def __init__(self, name: str, gpus: float, sees: tuple[str, ...], requires: tuple[str, ...] = ()) -> None:
+        self.name, self.sees, self.requires = name, sees, requires  # type: ignore[misc]
+        self.resources = Resources(gpus=gpus)
+
+    @property
+    def columns(self):
+        return [Column(self.name, pa.list_(pa.string()), "cards of this process, as Ray and as CUDA see them; pixels")]
+
+    def score(self, clips, known):
+        ids = ",".join(ray.get_runtime_context().get_accelerator_ids()["GPU"])
+        cuda = os.environ.get("CUDA_VISIBLE_DEVICES", "every card")
+        return [{self.name: [ids, cuda, *(f for f in PIXELS if len(getattr(c, f)))]} for c in clips]
+
+
+def test_scorers_that_want_a_card_run_on_one_and_measure_what_they_do_in_this_process(
+    footage,
+    monkeypatch,
+    clip_folder,
+    coca_folder,
+    tmp_path,
+):
+    """Four stages: cores, a card, cores again, and a card that sees no picture any more."""
+    import torch
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    torch.save(torch.nn.Linear(32, 1).state_dict(), tmp_path / "head.pth")
+    models = WeightSettings(clip=str(clip_folder), aesthetic_head=str(tmp_path / "head.pth"), coca=str(coca_folder))
+    scorers = [
+        Motion(), ClipScores(models), Place("first", 0, ("frames", "flow")), Place("second", 0.3, ("frames",)),
+        CocaCaption(models), Place("third", 0, (), ("second",)), Place("fourth", 0.5, (), ("third",)),
+    ]  # fmt: skip
+    monkeypatch.setattr(plan, "scorers_for", lambda config: scorers)
+    shutil.copy(footage / "a.mp4", footage / "again.mp4")
+    with (footage / "again.mp4").open("ab") as file:
+        file.write(b"\0" * 64)  # other bytes, the same pictures: two videos share a batch
+    summary = curate(config(footage))
+    rows = Manifest.find(summary.manifest).read("clips").to_pylist()
+    assert summary.clips == len(rows) == 4
+    assert not [e for e in Manifest.find(summary.manifest).read("errors").to_pylist() if e["clip_id"]]
+    for row in rows:
+        assert row["first"] == ["", "", "frames", "flow", "hashes"]  # `uniform` is the svd profile's
+        card = row["second"][0]
+        assert card in ("0", "1")
+        assert row["second"] == [card, card, "frames"]
+        assert row["third"] == ["", ""]
+        assert row["fourth"][0] == row["fourth"][1] in ("0", "1")
+        assert len(row["fourth"]) == 2
+
+    clips = open_clips(str(footage / "a.mp4"), config(footage))
+    serial = [Scored() for _ in clips]
+    for scorer in scorers:
+        if not isinstance(scorer, Place):
+            scorer.load()
+            run_scorer(scorer, clips, serial)
+    ours = sorted((r for r in rows if r["uri"].endswith("a.mp4")), key=lambda r: r["start"])
+    for row, clip, expected in zip(ours, clips, serial, strict=True):
+        assert row["clip_id"] == clip.clip_id
+        assert row["caption_image"] == expected.values["caption_image"]
+        assert row["motion"] == pytest.approx(expected.values["motion"], rel=1e-6)
+        np.testing.assert_allclose(row["embedding"], expected.values["embedding"], atol=2e-3)
+        assert row["aesthetic"] == pytest.approx(expected.values["aesthetic"], abs=1e-4)
 
 
 def test_ray_listens_on_this_machine_only():

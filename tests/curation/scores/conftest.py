@@ -26,9 +26,11 @@ def picture():
 
 @pytest.fixture(scope="session")
 def clip_of():
-    """A clip of the given frames, flow and hashes."""
+    """A clip of the given frames, flow, hashes and frames spread over it."""
 
-    def build(*frames: np.ndarray, clip_id: str = "c", flow=None, flow_size=(256, 144), hashes=()) -> ClipFrames:
+    def build(
+        *frames: np.ndarray, clip_id: str = "c", flow=None, flow_size=(256, 144), hashes=(), uniform=()
+    ) -> ClipFrames:
         frames = frames or (np.zeros((36, 64, 3), np.uint8),)
         height, width = frames[0].shape[:2]
         return ClipFrames(
@@ -45,6 +47,7 @@ def clip_of():
             flow=np.zeros((1, 16, 28, 2), np.float16) if flow is None else flow,
             flow_size=flow_size,
             hashes=np.asarray(hashes, np.uint64),
+            uniform=tuple(uniform),
         )
 
     return build

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.scores import accelerator
-from curation.scores.accelerator import Halving, cards, half, resources
+from curation.scores.accelerator import Halving, cards, half
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 16), st.integers(1, 16))
@@ -59,11 +59,9 @@ def test_cards_are_those_of_the_driver_that_may_be_seen(tmp_path, monkeypatch, v
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert cards() == seen
-    assert resources(0.25, 3).gpus == (0.25 if seen else 0)
 
 
-def test_a_machine_without_a_card_asks_for_none(tmp_path, monkeypatch):
+def test_a_machine_without_a_driver_has_no_card(tmp_path, monkeypatch):
     monkeypatch.setattr(accelerator, "_DRIVER", tmp_path / "absent")
     assert cards() == 0
-    assert resources(0.5, 16).gpus == 0
     assert half(torch.device("cpu")) == torch.float32

@@ -63,7 +63,8 @@ def svd(clip_folder, coca_folder, blip_folder, llm_folder, tmp_path_factory):
 def test_the_svd_profile_measures_what_its_policy_asks_for(svd, picture, clip_of):
     """Every scorer in its order on two clips; the rows are stored and read back under the schema of a manifest."""
     scorers = scorers_for(svd)
-    clips = [clip_of(*(picture(n, 100) for n in names), clip_id=names[0], hashes=[1, 2, 3])
+    clips = [clip_of(*(picture(n, 100) for n in names), clip_id=names[0], hashes=[1, 2, 3],
+                     uniform=[picture(n, 100) for n in names])
              for names in (("astronaut", "coffee", "rocket"), ("chelsea", "rocket", "coffee"))]  # fmt: skip
     states = [Scored() for _ in clips]
     for scorer in scorers:
@@ -89,11 +90,6 @@ def test_the_svd_profile_measures_what_its_policy_asks_for(svd, picture, clip_of
         assert len(set(table[name].to_pylist())) == 2
     assert len(table["embedding"][0]) == 32
     assert len(definition_of(table.schema.field("caption_fused"))["model_sha256"]) == 64
-
-
-def test_no_profile_asks_for_a_card_where_there_is_none(svd, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert all(s.resources.gpus == 0 for s in scorers_for(svd))
 
 
 def test_making_scorers_imports_no_network_library(svd):
