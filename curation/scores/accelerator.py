@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:  # torch takes seconds to import: only the process that scores pays for it
+    import numpy as np
     import torch
 
 Item = TypeVar("Item")
@@ -39,8 +40,24 @@ def half(on: "torch.device") -> "torch.dtype":
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
+def uploaded(frames: "Sequence[np.ndarray]", on: "torch.device") -> "torch.Tensor":
+    """uint8 frames of one shape (h, w, 3) -> (n, h, w, 3) where networks run.
+
+    To a card they go by way of pinned memory, without waiting: it may still compute what came before.
+    """
+    import torch
+
+    batch = torch.empty((len(frames), *frames[0].shape), dtype=torch.uint8, pin_memory=on.type == "cuda")
+    for row, frame in zip(batch.numpy(), frames, strict=True):
+        row[:] = frame
+    return batch.to(on, non_blocking=True)
+
+
 class Halving:
-    """Runs a function over batches of at most `size`. Where memory does not suffice, `size` is halved for good."""
+    """Runs a function over batches of at most `size`. Where memory does not suffice, `size` is halved for good.
+
+    A function that leaves its results on the card lets the host prepare the next batch meanwhile.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -18,10 +18,12 @@ from curation.scores.base import ClipFrames, Column, Resources, Scorer
 from curation.weights import resolve, svd_models
 
 if TYPE_CHECKING:  # torch takes seconds to import: only the process that scores pays for it
-    from torch import nn
+    from torch import Tensor, nn
 
     from curation.scores.openclip import OpenClip
 
+FRAMES = 64  # a card computes on so many while the host prepares the next
+TEXTS = 192
 SIMILARITIES = {"clip_image": "caption_image", "clip_video": "caption_video", "clip_fused": "caption_fused"}
 
 
@@ -31,12 +33,12 @@ class ClipScores(Scorer):
     name = "clip"
     version = 1
     sees = ("frames",)
-    batch_size = 32
+    batch_size = 64
 
     def __init__(self, weights: WeightSettings | None = None) -> None:
         self.weights = weights or WeightSettings()
         self.resources = Resources(cpus=1, gpus=0.1, memory_gb=3)
-        self._halving = Halving(3 * self.batch_size)
+        self._halving = Halving(FRAMES)
         self._clip: OpenClip | None = None
         self._head: nn.Module | None = None
 
@@ -73,29 +75,31 @@ class ClipScores(Scorer):
             raise RuntimeError("load() comes first")
         if not all(clip.frames for clip in clips):
             raise ValueError("the clip has no frames")
+        import torch
+
         seen = self._halving(self._measure, [frame for clip in clips for frame in clip.frames])
+        numbers = torch.stack(seen).cpu().numpy()
         rows, at = [], 0
         for clip in clips:
-            features, beauty = zip(*seen[at : at + len(clip.frames)], strict=True)
+            features, beauty = numbers[at : at + len(clip.frames), :-1], numbers[at : at + len(clip.frames), -1]
             at += len(clip.frames)
             rows.append(
                 {
-                    "embedding": np.mean(features, axis=0, dtype=np.float32).astype(np.float16),
-                    "aesthetic": float(np.mean(beauty)),
-                    "aesthetic_frames": list(beauty),
+                    "embedding": features.mean(axis=0).astype(np.float16),
+                    "aesthetic": float(beauty.mean()),
+                    "aesthetic_frames": beauty.tolist(),
                 }
             )
         return rows
 
-    def _measure(self, frames: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
-        """Features float32 (dim,) and aesthetic score of each frame."""
+    def _measure(self, frames: Sequence[np.ndarray]) -> "Sequence[Tensor]":
+        """Features and aesthetic score of each frame, float32 (dim + 1,), left where they were computed."""
         import torch
 
         assert self._clip is not None and self._head is not None  # noqa: PT018 - for the type checker, see score
         features = self._clip.picture_features(frames)
         with torch.inference_mode():
-            beauty = self._head(features)[:, 0]
-        return list(zip(features.cpu().numpy(), beauty.tolist(), strict=True))
+            return torch.cat([features, self._head(features)], dim=1).unbind()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_clip": None, "_head": None}
@@ -108,12 +112,12 @@ class ClipSimilarity(Scorer):
     version = 1
     sees = ()
     requires = ("embedding", *SIMILARITIES.values())
-    batch_size = 32
+    batch_size = 64
 
     def __init__(self, weights: WeightSettings | None = None) -> None:
         self.weights = weights or WeightSettings()
         self.resources = Resources(cpus=1, gpus=0.05, memory_gb=3)
-        self._halving = Halving(3 * self.batch_size)
+        self._halving = Halving(TEXTS)
         self._clip: OpenClip | None = None
 
     @property

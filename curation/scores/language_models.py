@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer, Blip2ForConditionalGeneration
 
-from curation.scores.accelerator import device, half
+from curation.scores.accelerator import device, half, uploaded
 
 # Checkpoints bring sampling settings of their own: these leave nothing to chance.
 _DETERMINISTIC = {
@@ -46,16 +46,29 @@ class VideoBlip:
     @torch.inference_mode()
     def queries(self, clips: Sequence[Sequence[np.ndarray]]) -> Tensor:
         """Clips of one or more RGB uint8 frames (h, w, 3) -> (clips, query tokens, language model's hidden size)."""
+        return self.watch(self.pixels([frame for clip in clips for frame in clip]), [len(clip) for clip in clips])
+
+    def pixels(self, frames: Sequence[np.ndarray]) -> Tensor:
+        """RGB uint8 frames (h, w, 3) of any sizes -> (n, 3, height, width) as the checkpoint's processor makes them."""
+        pictures: list[Any] = [None] * len(frames)
+        for shape in {frame.shape for frame in frames}:  # those of one size travel together
+            at = [i for i, frame in enumerate(frames) if frame.shape == shape]
+            for i, picture in zip(at, uploaded([frames[i] for i in at], self.device).permute(0, 3, 1, 2), strict=True):
+                pictures[i] = picture
+        seen = self.processor(images=pictures, input_data_format="channels_first", return_tensors="pt")
+        return seen["pixel_values"].to(self.net.vision_model.dtype)
+
+    @torch.inference_mode()
+    def watch(self, pixels: Tensor, frames: Sequence[int]) -> Tensor:
+        """`queries` from the pixels of all clips, clip i having `frames[i]` of them."""
         net = self.net
-        frames = [frame for clip in clips for frame in clip]
-        pixels = self.processor(images=frames, return_tensors="pt", device=self.device)["pixel_values"]
-        states = net.vision_model(pixels.to(net.vision_model.dtype)).last_hidden_state
-        each = [part.flatten(0, 1) for part in states.split([len(clip) for clip in clips])]
+        states = net.vision_model(pixels).last_hidden_state
+        each = [part.flatten(0, 1) for part in states.split(list(frames))]
         features = pad_sequence(each, batch_first=True)
         seen = pad_sequence([e.new_ones(len(e), dtype=torch.long) for e in each], batch_first=True)
         # The Q-Former stays in fp32 where the rest is fp16.
         found = net.qformer(
-            query_embeds=net.query_tokens.expand(len(clips), -1, -1),
+            query_embeds=net.query_tokens.expand(len(frames), -1, -1),
             encoder_hidden_states=features.to(net.qformer.dtype),
             encoder_attention_mask=seen,
         ).last_hidden_state
@@ -64,9 +77,13 @@ class VideoBlip:
     @torch.inference_mode()
     def caption(self, clips: Sequence[Sequence[np.ndarray]], prompt: str, beams: int, max_new_tokens: int) -> list[str]:
         """One caption a clip; `prompt` is what the language model continues, "" for its start token alone."""
-        queries = self.queries(clips)
+        return self.say(self.queries(clips), prompt, beams, max_new_tokens)
+
+    @torch.inference_mode()
+    def say(self, queries: Tensor, prompt: str, beams: int, max_new_tokens: int) -> list[str]:
+        """`caption` from the queries (clips, query tokens, hidden size)."""
         ids = self.tokenizer(prompt)["input_ids"] or [self.net.config.text_config.bos_token_id]
-        words = self.net.get_input_embeddings()(torch.tensor([ids], device=self.device)).expand(len(clips), -1, -1)
+        words = self.net.get_input_embeddings()(torch.tensor([ids], device=self.device)).expand(len(queries), -1, -1)
         inputs = torch.cat([queries.to(words.dtype), words], dim=1)
         tokens = self.net.language_model.generate(
             inputs_embeds=inputs,

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from curation.scores.accelerator import device
+from curation.scores import coca_decoder
+from curation.scores.accelerator import device, uploaded
+from curation.scores.coca_decoder import CocaDecoder
 
 _INTERPOLATION = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 
@@ -50,7 +52,7 @@ class OpenClip:
         small = torch.empty(len(frames), 3, height, width, dtype=torch.uint8, device=self.device)
         for shape in {frame.shape for frame in frames}:  # those of one size travel and shrink together
             at = [i for i, frame in enumerate(frames) if frame.shape == shape]
-            pictures = torch.from_numpy(np.stack([frames[i] for i in at])).to(self.device).permute(0, 3, 1, 2)
+            pictures = uploaded([frames[i] for i in at], self.device).permute(0, 3, 1, 2)
             pictures = TF.resize(pictures, to, _INTERPOLATION[wanted["interpolation"]], antialias=True)
             small[at] = TF.center_crop(pictures, [height, width])
         batch = small.to(torch.float32).div_(255)
@@ -118,35 +120,34 @@ class PictureCaptioner:
             raise ValueError(f"{folder.name} is no CoCa: its configuration has no multimodal_cfg")
         if not isinstance(self.model.tokenizer, open_clip.SimpleTokenizer):
             raise ValueError(f"{folder.name} has another tokenizer than CLIP's: its captions cannot be spelt")
+        coca_decoder.check(self.model.net)
         self.tokenizer = self.model.tokenizer
 
-    @torch.inference_mode()
     def caption(self, frames: Sequence[np.ndarray], beams: int, min_length: int, max_length: int) -> list[str]:
         """RGB uint8 frames -> one caption each; lengths in tokens, start and end included."""
-        net, tokenizer, on = self.model.net, self.tokenizer, self.model.device
-        seen = net(self.model.pixels(frames))
-        latent = seen["image_features"].repeat_interleave(beams, 0)
-        states = seen["image_embs"].repeat_interleave(beams, 0)
+        found = self.search(self.model.pixels(frames), beams, min_length, max_length)
+        return [" ".join(self.tokenizer.decode(ids).split()) for ids in found]
 
-        def next_logits(tokens: Tensor) -> Tensor:
-            out = net(None, tokens, image_latent=latent, image_embs=states, output_labels=False)
-            return out["logits"][:, -1]
-
-        found = beam_search(
-            next_logits,
-            len(frames),
-            start=tokenizer.sot_token_id,
-            end=tokenizer.eot_token_id,
+    @torch.inference_mode()
+    def search(self, pixels: Tensor, beams: int, min_length: int, max_length: int) -> list[list[int]]:
+        """Pictures (n, 3, height, width) as `OpenClip.pixels` gives them -> the tokens of a caption each."""
+        net: Any = self.model.net
+        longest = min(max_length, net.context_length)
+        decoder = CocaDecoder(net, net(pixels)["image_embs"], beams, longest)
+        return beam_search(
+            decoder.step,
+            len(pixels),
+            start=self.tokenizer.sot_token_id,
+            end=self.tokenizer.eot_token_id,
             beams=beams,
             min_length=min_length,
-            max_length=min(max_length, net.context_length),
-            on=on,
+            max_length=longest,
+            on=self.model.device,
         )
-        return [" ".join(tokenizer.decode(ids).split()) for ids in found]
 
 
 def beam_search(
-    next_logits: Callable[[Tensor], Tensor],
+    step: Callable[[Tensor, Tensor], Tensor],
     batch: int,
     *,
     start: int,
@@ -158,16 +159,20 @@ def beam_search(
 ) -> list[list[int]]:
     """The likeliest continuation of `start` for each of a batch: the highest mean log-probability a token.
 
-    `next_logits` maps tokens int64 (batch * beams, t) to logits (batch * beams, vocabulary). Lengths count `start` and
-    `end`; `end` is not chosen below `min_length` tokens. Returns the tokens between start and end. One beam is greedy.
+    `step(tokens, rows)` maps the newest tokens int64 (batch * beams,) to logits (batch * beams, vocabulary) of the next
+    ones; row i goes on from what row `rows[i]` was the step before. Lengths count `start` and `end`; `end` is not
+    chosen below `min_length` tokens. Returns the tokens between start and end. One beam is greedy.
     """
-    tokens = torch.full((batch * beams, 1), start, dtype=torch.int64, device=on)
+    first = torch.arange(batch, device=on)[:, None] * beams
+    newest = torch.full((batch * beams,), start, dtype=torch.int64, device=on)
+    rows = torch.arange(batch * beams, device=on)
+    said = newest[:, None]
     total = torch.full((batch, beams), -torch.inf, device=on)
     total[:, 0] = 0  # all beams hold the same token at first: only one of them may branch
     finished: list[list[tuple[float, list[int]]]] = [[] for _ in range(batch)]
     searching = set(range(batch))  # who is done is left alone, so that no caption depends on its neighbours
     for length in range(1, max_length):
-        scores = next_logits(tokens).float().log_softmax(-1)
+        scores = step(newest, rows).float().log_softmax(-1)
         if length < min_length:
             scores[:, end] = -torch.inf
         vocabulary = scores.shape[-1]
@@ -175,21 +180,23 @@ def beam_search(
         # At most `beams` of these can be an end, so `beams` that go on are always among them.
         best, where = scores.topk(2 * beams, dim=1)
         ended = where % vocabulary == end
-        for item, rank in ended[:, :beams].nonzero().tolist():
-            if item not in searching:
-                continue
-            row = item * beams + int(where[item, rank]) // vocabulary
-            finished[item].append((float(best[item, rank]) / length, tokens[row, 1:].tolist()))
-            finished[item] = sorted(finished[item], key=lambda f: -f[0])[:beams]
         going = ended.int().argsort(dim=1, stable=True)[:, :beams]
-        total, where = best.gather(1, going), where.gather(1, going)
-        rows = (torch.arange(batch, device=on)[:, None] * beams + where // vocabulary).flatten()
-        tokens = torch.cat([tokens[rows], (where % vocabulary).view(-1, 1)], dim=1)
-        hopes = (total[:, 0] / length).tolist()
+        total = best.gather(1, going)
+        hopes, some_ended = (total[:, 0] / length).tolist(), bool(ended[:, :beams].any())
+        if some_ended:
+            ranks, captions = [t.cpu() for t in (torch.stack([best, (first + where // vocabulary)], -1), said)]
+            for item, rank in ended[:, :beams].nonzero().tolist():
+                if item in searching:
+                    score, row = ranks[item, rank].tolist()
+                    finished[item].append((score / length, captions[int(row), 1:].tolist()))
+                    finished[item] = sorted(finished[item], key=lambda f: -f[0])[:beams]
         searching -= {i for i in searching if len(finished[i]) == beams and finished[i][-1][0] >= hopes[i]}
+        where = where.gather(1, going)
+        rows, newest = (first + where // vocabulary).flatten(), (where % vocabulary).flatten()
+        said = torch.cat([said[rows], newest[:, None]], dim=1)
         if not searching:
             break
     for item in searching:  # what has not ended by now competes as it stands
-        rest = tokens.view(batch, beams, -1)[item, :, 1:].tolist()
+        rest = said.view(batch, beams, -1)[item, :, 1:].tolist()
         finished[item] += [(float(t) / len(ids), ids) for t, ids in zip(total[item], rest, strict=True)]
     return [max(found, key=lambda f: f[0])[1] for found in finished]

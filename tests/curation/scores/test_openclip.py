@@ -98,6 +98,17 @@ def small_language_model(seed: int, vocabulary: int = 12):
     return GPT2LMHeadModel(config).eval()
 
 
+def whole(next_logits):
+    """A step that keeps nothing but the tokens and looks at all of them each time."""
+    said = []
+
+    def step(newest, rows):
+        said[:] = [torch.cat([said[0][rows], newest[:, None]], dim=1) if said else newest[:, None]]
+        return next_logits(said[0])
+
+    return step
+
+
 @pytest.mark.parametrize("beams", [1, 2, 4])
 @pytest.mark.parametrize("seed", range(6))
 def test_beam_search_finds_what_transformers_finds(seed, beams):
@@ -108,7 +119,7 @@ def test_beam_search_finds_what_transformers_finds(seed, beams):
             early_stopping=False, pad_token_id=2,
         )[0, 1:].tolist()  # fmt: skip
         ours = beam_search(
-            lambda t: net(t).logits[:, -1], 1, start=0, end=1, beams=beams, min_length=4, max_length=12, on=CPU
+            whole(lambda t: net(t).logits[:, -1]), 1, start=0, end=1, beams=beams, min_length=4, max_length=12, on=CPU
         )[0]
     assert ours == (theirs[: theirs.index(1)] if 1 in theirs else theirs)
 
@@ -135,7 +146,7 @@ def test_a_beam_as_wide_as_the_tree_finds_the_best_sequence(seed):
     best = max([best, *((t / 4, ids[1:]) for t, ids in unfinished)])
 
     found = beam_search(
-        lambda t: table[t.shape[1]][t[:, -1]], 1, start=0, end=1, beams=30, min_length=2, max_length=5, on=CPU
+        whole(lambda t: table[t.shape[1]][t[:, -1]]), 1, start=0, end=1, beams=30, min_length=2, max_length=5, on=CPU
     )
     assert found[0] == best[1]
 
@@ -148,8 +159,8 @@ def test_no_caption_depends_on_its_neighbours():
         return torch.cat([net(part).logits[:, -1] for net, part in zip(nets, tokens.chunk(4), strict=True)])
 
     with torch.no_grad():
-        alone = [beam_search(lambda t, net=net: net(t).logits[:, -1], 1, **options)[0] for net in nets]
-        assert beam_search(together, 4, **options) == alone
+        alone = [beam_search(whole(lambda t, net=net: net(t).logits[:, -1]), 1, **options)[0] for net in nets]
+        assert beam_search(whole(together), 4, **options) == alone
     assert len({len(ids) for ids in alone}) > 1  # else nobody finished early
 
 
