@@ -94,6 +94,19 @@ class WeightSettings(Strict):
     """Folder that holds weights under their names; looked at before the hub's cache."""
 
 
+class DuplicateSettings(Strict):
+    """Which clips repeat another: looked for in the whole manifest once the clips are measured, and told in a table."""
+
+    bits: int = Field(default=8, ge=0, le=16)
+    """How many of a frame hash's 64 bits may differ, on average, between clips that look the same."""
+    mirrored: bool = False
+    """Also find clips that were mirrored, left to right."""
+    similarity: float = Field(default=0.95, gt=0, le=1)
+    """Cosine of their embeddings from which clips mean the same."""
+    against: list[str] = []
+    """Existing manifests: of a clip that repeats one of theirs, theirs is the representative."""
+
+
 class CurateConfig(Strict):
     """Turn videos into a manifest of scored clips."""
 
@@ -108,6 +121,7 @@ class CurateConfig(Strict):
     motion: MotionSettings = MotionSettings()
     text: TextSettings = TextSettings()
     weights: WeightSettings = WeightSettings()
+    duplicates: DuplicateSettings = DuplicateSettings()
     thumbnail_px: int = Field(default=640, ge=64, le=2048)
     """Long side of the frames that the scorers see."""
     preview_px: int = Field(default=192, ge=0, le=1024)
@@ -155,9 +169,13 @@ class Policy(Strict):
     rules: list[Rule] = []
     """All of them must hold."""
     drop_duplicates: bool = True
-    """Of clips that look the same (re-encoded, scaled), keep one."""
-    duplicate_bits: int = Field(default=6, ge=0, le=16)
+    """Of clips that look the same (re-encoded, scaled, bordered, trimmed), keep one."""
+    duplicate_bits: int = Field(default=8, ge=0, le=16)
     """How many of a frame hash's 64 bits may differ, on average, between duplicates."""
+    duplicate_mirrored: bool = False
+    """A mirrored clip is a duplicate too."""
+    duplicate_similarity: float | None = Field(default=None, gt=0, le=1)
+    """Also keep one of clips that mean the same: whose embeddings have at least this cosine."""
 
 
 class SelectConfig(Strict):
@@ -171,6 +189,8 @@ class SelectConfig(Strict):
     """A policy YAML file; empty takes the default of the manifest's profile."""
     inline_policy: Policy | None = None
     """The policy itself, in place of a file."""
+    against: list[str] = []
+    """Existing manifests whose clips are not to be repeated; empty takes those that the curation was given."""
     dry_run: bool = False
     """Show what would stay and fall, and write nothing."""
 

@@ -15,11 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.manifest import TABLES, Manifest, definition_of
 
@@ -100,7 +102,7 @@ def clock(seconds: float) -> str:
 
 
 def sql(manifest: str, query: str) -> pa.Table:
-    """Run one SELECT over the views videos, shots, clips and errors.
+    """Run one SELECT over the views videos, shots, clips and errors, and duplicates where they were looked for.
 
     It runs in a DuckDB that can reach nothing but the manifest's folder: no other file, no network, no Python variable.
 
@@ -117,6 +119,7 @@ def sql(manifest: str, query: str) -> pa.Table:
                 connection.read_parquet([str(Path(p).absolute()) for p in found.fragments(name)]).create_view(name)
             else:
                 connection.register(name, found.schema(name).empty_table())
+        _join_duplicates(connection, found)
         connection.execute("SET lock_configuration = true")
         try:
             query.encode()  # DuckDB calls text that is no UTF-8 a wrong argument type
@@ -128,10 +131,22 @@ def sql(manifest: str, query: str) -> pa.Table:
             raise CurationError(f"sql: {_line(error)}") from error
 
 
+def _join_duplicates(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:
+    """The view `duplicates`, and its columns in `clips` too; null for clips that are newer than it."""
+    table = duplicates.path_of(manifest)
+    if not table.is_file() or not manifest.shards():
+        return
+    connection.read_parquet(str(table.absolute())).create_view("duplicates")
+    connection.execute("ALTER VIEW clips RENAME TO measured_clips")
+    connection.execute("CREATE VIEW clips AS SELECT * FROM measured_clips LEFT JOIN duplicates USING (clip_id)")
+
+
 def definitions(manifest: str) -> str:
     """What each score says, its unit, and what its numbers depend on; one paragraph a column."""
     paragraphs = []
-    for field in open_table(manifest, "clips").schema:
+    table = duplicates.path_of(Manifest.find(manifest))
+    of_groups = pq.read_schema(table) if table.is_file() else ()
+    for field in (*open_table(manifest, "clips").schema, *of_groups):
         measured = definition_of(field)
         if measured is None:
             continue

@@ -15,7 +15,9 @@ from curation.errors import CurationError, UnreadableVideo
 from curation.manifest import Manifest, stored
 from curation.progress import Progress
 
-_NOT_MEASURING = {"videos", "out", "videos_per_shard", "cpus", "remeasure", "retry_failed", "no_progress_minutes"}
+_NOT_MEASURING = {
+    "videos", "out", "videos_per_shard", "cpus", "remeasure", "retry_failed", "no_progress_minutes", "duplicates"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

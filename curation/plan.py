@@ -27,6 +27,7 @@ import ray.data
 from curation import sources
 from curation.collect import Collector, Failures, clip_row, end_of
 from curation.config import CurateConfig
+from curation.duplicates import table as duplicates
 from curation.engine import Clip, VideoPass
 from curation.errors import CurationError, UnreadableVideo
 from curation.ledger import Task, measuring, plan
@@ -68,6 +69,7 @@ def curate(config: CurateConfig, progress: Progress = silent) -> CurationSummary
     began = time.monotonic()
     found = sources.find(config.videos)
     require(config)
+    duplicates.others(config.duplicates)  # a manifest that is not there is said before the work
     scorers = scorers_for(config)
     schema = clip_schema(config, scorers)
     manifest = Manifest(Path(config.out).expanduser() / "manifest")
@@ -79,6 +81,7 @@ def curate(config: CurateConfig, progress: Progress = silent) -> CurationSummary
         if todo:
             with _ray(config):
                 _run(config, scorers, schema, manifest, todo, progress)
+        duplicates.update(manifest, config.duplicates, progress)
     summary.measured = len(todo)
     _count(manifest, summary)
     summary.seconds = time.monotonic() - began

@@ -5,25 +5,27 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
-from curation.config import Policy, Profile, Rule, SelectConfig
+from curation.config import DuplicateSettings, Policy, Profile, Rule, SelectConfig
+from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.manifest import Manifest, make_folder, writing
 from curation.progress import Progress, silent
-from curation.scores.duplicates import group_duplicates
 
 _BATCH_ROWS = 4096
+KINDS = {"exact": "exact duplicate", "perceptual": "duplicate", "semantic": "semantic duplicate"}
+"""Kinds of duplicates, each with the reason that a clip falls for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +107,14 @@ def select(config: SelectConfig, progress: Progress = silent) -> SelectionSummar
     policy_text = policy.model_dump_json()
     policy_hash = hashlib.blake2b(policy_text.encode(), digest_size=8).hexdigest()
     manifest_hash = manifest.hash()
-    selection_hash = hashlib.blake2b(f"{manifest_hash}{policy_hash}".encode(), digest_size=8).hexdigest()
+    settings = _duplicate_settings(config, policy, manifest)
+    known = "".join(m.hash() for m in duplicates.others(settings))
+    selection_hash = hashlib.blake2b(f"{manifest_hash}{policy_hash}{known}".encode(), digest_size=8).hexdigest()
     out = Path(config.out).expanduser()
     if not config.dry_run and (done := _finished(out, selection_hash)):
         return done
     progress("reading scores", 0, None)
-    table = _scores(manifest, policy)
+    table = _scores(manifest, policy, settings, progress)
     if not table.num_rows:
         raise CurationError(f"manifest: {str(manifest.root)!r} holds no clip to select from; see its errors table")
     verdict = judge(table, policy)
@@ -146,7 +150,7 @@ class Verdict:
     keep: np.ndarray
     bits: np.ndarray
     reasons: list[str]
-    duplicate_of: np.ndarray  # row of the clip it repeats, -1 for none
+    duplicate_of: np.ndarray  # id of the clip it repeats, None for none
     thresholds: list[Threshold]
     funnel: list[FunnelStep]
 
@@ -182,50 +186,82 @@ def judge(table: pa.Table, policy: Policy) -> Verdict:
         before = int(keep.sum())
         keep &= ~(low | high | gone)
         funnel.append(FunnelStep(threshold.source, before, int(keep.sum())))
-    duplicate_of = np.full(rows, -1, np.int64)
-    if policy.drop_duplicates and "phash" in table.column_names:
+    duplicate_of = np.full(rows, None, object)
+    for kind in KINDS if policy.drop_duplicates else ():
+        if f"{kind}_group" not in table.column_names:
+            continue
         before = int(keep.sum())
-        _drop_duplicates(table, policy, keep, duplicate_of)
-        fell = duplicate_of >= 0
+        fell = _drop_duplicates(table, kind, keep, duplicate_of)
         if fell.any():
             bits |= fell.astype(np.uint64) << np.uint64(len(reasons))
-            reasons.append("duplicate")
-        funnel.append(FunnelStep("no duplicate", before, int(keep.sum())))
+            reasons.append(KINDS[kind])
+        if fell.any() or kind != "exact":  # within a manifest there are none
+            funnel.append(FunnelStep(f"no {KINDS[kind]}", before, int(keep.sum())))
     return Verdict(keep, bits, reasons, duplicate_of, thresholds, funnel)
 
 
-def _drop_duplicates(table: pa.Table, policy: Policy, keep: np.ndarray, duplicate_of: np.ndarray) -> None:
-    rows = np.flatnonzero(keep)
-    if len(rows) < 2:
-        return
-    kept = table.take(pa.array(rows))
-    pixels = kept["width"].to_numpy().astype(np.float64) * kept["height"].to_numpy()
-    quality = pixels * (kept["end"].to_numpy() - kept["start"].to_numpy())
-    hashes = [np.array(h if h is not None else [], np.uint64) for h in kept["phash"].to_pylist()]
-    groups, best = group_duplicates(kept["clip_id"].to_pylist(), hashes, quality, policy.duplicate_bits)
-    representative = {group: row for group, row, is_best in zip(groups, rows, best, strict=True) if is_best}
-    for group, row, is_best in zip(groups, rows, best, strict=True):
-        if not is_best:
-            duplicate_of[row] = representative[group]
-            keep[row] = False
+def _drop_duplicates(table: pa.Table, kind: str, keep: np.ndarray, duplicate_of: np.ndarray) -> np.ndarray:
+    """Of each group's clips that are left, keep the best one, or none where the representative is in another manifest.
+    Changes `keep` and `duplicate_of` in place and returns which clips fell, bool (n,)."""
+    rows = np.flatnonzero(keep & table[f"{kind}_group"].is_valid().to_numpy())
+    left = table.take(pa.array(rows))
+    names, group = np.unique(left[f"{kind}_group"].to_numpy().astype(str), return_inverse=True)
+    ids = left["clip_id"].to_numpy().astype(str)
+    rank = duplicates.rank_of(left)
+    order = np.lexsort((rank, group))
+    best = order[np.searchsorted(group[order], np.arange(len(names)))]  # position of each group's best in `rows`
+    own = table["clip_id"].filter(pc.equal(table[f"{kind}_representative"], 1))  # type: ignore[attr-defined]
+    known = ~np.isin(names, own.to_numpy().astype(str))  # the very same clip has the same id there
+    stays = np.where(known, names, ids[best])
+    falls = known[group] | (ids != stays[group])
+    fell = np.zeros(len(keep), bool)
+    fell[rows[falls]] = True
+    duplicate_of[fell] = stays[group][falls]
+    keep &= ~fell
+    return fell
 
 
-def _scores(manifest: Manifest, policy: Policy) -> pa.Table:
+def _duplicate_settings(config: SelectConfig, policy: Policy, manifest: Manifest) -> DuplicateSettings:
+    """What this policy takes for a duplicate, and of which manifests: those that the curation was given, if none."""
+    against = config.against or list((duplicates.made_of(manifest) or {}).get("against", []))
+    similarity = {"similarity": policy.duplicate_similarity} if policy.duplicate_similarity else {}
+    return DuplicateSettings(
+        bits=policy.duplicate_bits, mirrored=policy.duplicate_mirrored, against=against, **similarity
+    )
+
+
+def _scores(manifest: Manifest, policy: Policy, settings: DuplicateSettings, progress: Progress) -> pa.Table:
     """The columns the policy looks at. Raises CurationError for one that is not there or is no number."""
-    schema = manifest.schema("clips")
+    schema, of_groups = manifest.schema("clips"), duplicates.schema(settings)
+    known = pa.schema([*schema, *of_groups])
     for rule in policy.rules:
-        if rule.score not in schema.names:
-            numeric = [f.name for f in schema if _is_number(f.type)]
+        if rule.score not in known.names:
+            numeric = [f.name for f in known if _is_number(f.type)]
             close = difflib.get_close_matches(rule.score, numeric, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(numeric)}"
             raise CurationError(f"policy: the manifest has no score {rule.score!r}; {hint}")
-        if not _is_number(schema.field(rule.score).type):
-            kind = schema.field(rule.score).type
+        if not _is_number(known.field(rule.score).type):
+            kind = known.field(rule.score).type
             raise CurationError(f"policy: {rule.score!r} is {kind}, not a number; rules compare numbers")
-    wanted = ["clip_id", *dict.fromkeys(r.score for r in policy.rules)]
-    if policy.drop_duplicates and "phash" in schema.names:
-        wanted += [c for c in ("phash", "width", "height", "start", "end") if c not in wanted]
-    return manifest.read("clips", wanted)
+    asked = [r.score for r in policy.rules]
+    kinds = [k for k in KINDS if any(score.startswith(f"{k}_") and score in of_groups.names for score in asked)]
+    if policy.drop_duplicates:
+        kinds += ["exact", *(["perceptual"] if "phash" in schema.names else [])]
+    if policy.drop_duplicates and policy.duplicate_similarity:
+        if "embedding" not in schema.names:
+            raise CurationError("policy: duplicate_similarity needs embeddings, and the manifest has none")
+        kinds.append("semantic")
+    wanted = dict.fromkeys(["clip_id", *(s for s in asked if s in schema.names)])
+    if not kinds:
+        return manifest.read("clips", list(wanted))
+    table = manifest.read("clips", list(wanted | dict.fromkeys(duplicates.ranking_columns(schema))))
+    groups = duplicates.groups_of(manifest, settings, kinds, progress)
+    dropped = kinds if policy.drop_duplicates else ()
+    needed = {*asked, *(f"{kind}_{what}" for kind in dropped for what in ("group", "representative"))}
+    for column in groups.schema:
+        if column.name in needed:
+            table = table.append_column(column, groups[column.name])
+    return table
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -315,15 +351,10 @@ def _rejected(verdict: Verdict, ids: pa.ChunkedArray) -> pa.Table:
     rows = np.flatnonzero(~verdict.keep)
     combinations, which = np.unique(verdict.bits[rows], return_inverse=True)
     texts = [[r for i, r in enumerate(verdict.reasons) if int(c) >> i & 1] for c in combinations]
-    repeated = verdict.duplicate_of[rows]
-    names: Sequence[str | None] = [None] * len(rows)
-    if (repeated >= 0).any():
-        originals = ids.take(pa.array(np.maximum(repeated, 0))).to_pylist()
-        names = [o if r >= 0 else None for o, r in zip(originals, repeated, strict=True)]
     return pa.table(
         {
             "clip_id": ids.take(pa.array(rows)),
             "reasons": pa.array(texts, pa.list_(pa.string())).take(pa.array(which)),
-            "duplicate_of": pa.array(names, pa.string()),
+            "duplicate_of": pa.array(verdict.duplicate_of[rows], pa.string()),
         }
     )

@@ -1,0 +1,1 @@
+"""Which clips of a manifest repeat another: in content, to the eye, or in meaning."""

@@ -1,0 +1,50 @@
+"""Candidates against comparing all pairs."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.duplicates import index
+from curation.duplicates.index import RADIUS, candidates
+from curation.scores.duplicates import hash_distance, informative
+
+
+def brute_force(flat: np.ndarray, owner: np.ndarray, radius: int) -> set[tuple[int, int]]:
+    near = (hash_distance(flat[:, None], flat[None]) <= radius) & informative(flat)[:, None] & informative(flat)[None]
+    pairs = {(int(owner[i]), int(owner[j])) for i, j in np.argwhere(near)}
+    return {(a, b) for a, b in pairs if a < b}
+
+
+def planted(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of which many are a few bits from another one, flat frames among them."""
+    rng = np.random.default_rng(seed)
+    flat = rng.integers(0, 2**64, 60, np.uint64)
+    for i in range(20, 50):
+        flips = rng.choice(64, rng.integers(0, 7), replace=False)
+        flat[i] = flat[rng.integers(0, 20)] ^ np.uint64(sum(1 << int(b) for b in flips))
+    flat[50:] = rng.choice(np.array([0, 1, 0xF0F0F0F0F0F0F0F0, 2**64 - 1], np.uint64), 10)
+    return flat, rng.integers(0, 25, 60)
+
+
+@pytest.mark.parametrize("many", [10**6, 0], ids=["2 of 5 blocks", "3 of 6 blocks"])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_every_near_pair_is_found_and_no_far_one(seed, many):
+    flat, owner = planted(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "_MANY", many)
+        found = candidates(flat, owner)
+    pairs = {(int(a), int(b)) for a, b in found}
+    assert len(pairs) == len(found)
+    assert brute_force(flat, owner, RADIUS) <= pairs <= brute_force(flat, owner, 12)
+
+
+def test_the_order_of_the_hashes_does_not_matter():
+    flat, owner = planted(1)
+    shuffled = np.random.default_rng(0).permutation(len(flat))
+    assert np.array_equal(candidates(flat, owner), candidates(flat[shuffled], owner[shuffled]))
+
+
+def test_nothing_in_nothing_out():
+    assert candidates(np.empty(0, np.uint64), np.empty(0, np.int64)).shape == (0, 2)
+    assert candidates(np.zeros(4, np.uint64), np.arange(4)).shape == (0, 2)

@@ -1,0 +1,105 @@
+"""Groups of hash sequences: families of copies, mirrors, crowds, shots, and every order of the clips."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.duplicates.perceptual import group_perceptual
+from curation.duplicates.sequences import Sequences
+from curation.scores.duplicates import hash_distance, mirrored
+
+
+def scene(rng, length: int) -> np.ndarray:
+    return rng.integers(0, 2**64, length, np.uint64)
+
+
+def noisy(hashes, rng, bits):
+    """Each hash with that many different bits turned."""
+    turned = [sum(1 << int(b) for b in rng.choice(64, bits, replace=False)) for _ in hashes]
+    return hashes ^ np.array(turned, np.uint64)
+
+
+def groups(hashes, rank=None, shots=None, bits=6.0, **more) -> list[int]:
+    """The representative of each clip; every clip is a shot of its own unless told."""
+    count = len(hashes)
+    rank = np.arange(count) if rank is None else rank
+    shots = np.arange(count) if shots is None else np.asarray(shots)
+    return group_perceptual(Sequences.of(hashes), shots, np.zeros(count), rank, bits, **more).leader.tolist()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 3))
+@settings(max_examples=30)
+def test_groups_are_the_families_in_whatever_order_they_come(seed, families, bits):
+    rng = np.random.default_rng(seed)
+    clips, family = [], []
+    for f in range(families):
+        base = scene(rng, int(rng.integers(3, 9)))
+        for copy in range(int(rng.integers(1, 5))):
+            clips.append(noisy(base, rng, bits if copy else 0))
+            family.append(f)
+    expected = [family.index(f) for f in family]
+    assert groups(clips) == expected
+    order = rng.permutation(len(clips))
+    shuffled = groups([clips[i] for i in order], rank=order)
+    assert [int(order[leader]) for leader in shuffled] == [expected[i] for i in order]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_mirrored_copy_is_found_when_asked_for(seed):
+    rng = np.random.default_rng(seed)
+    base = scene(rng, 6)
+    clips = [base, noisy(mirrored(base), rng, 1), noisy(base, rng, 1), scene(rng, 6)]
+    assert groups(clips) == [0, 1, 0, 3]
+    assert groups(clips, with_mirrored=True) == [0, 0, 0, 3]
+
+
+def test_pieces_of_one_shot_are_never_duplicates_and_a_copy_repeats_its_own_piece():
+    """A slide held for three clips, and its copy in another video: all six look the same."""
+    rng = np.random.default_rng(0)
+    still = np.full(8, scene(rng, 1)[0])
+    clips = [noisy(still, rng, 1) for _ in range(6)]
+    starts = np.array([0.0, 10, 20] * 2)
+    found = group_perceptual(Sequences.of([still] * 6), np.array([0, 0, 0, 1, 1, 1]), starts, np.arange(6), 8)
+    assert found.leader.tolist() == [0, 1, 2, 0, 1, 2]
+    assert groups(clips[:3], shots=[0, 0, 0]) == [0, 1, 2]
+
+
+def test_a_chain_of_small_changes_does_not_run_together():
+    """Each clip is 4 bits from the next: the ends are 40 bits apart and must not share a group."""
+    rng = np.random.default_rng(3)
+    order = rng.permutation(64)
+    chain = [scene(rng, 4)]
+    for step in range(10):
+        turned = sum(1 << int(bit) for bit in order[4 * step : 4 * step + 4])
+        chain.append(chain[-1] ^ np.uint64(turned))
+    leader = groups(chain)
+    assert all(hash_distance(chain[i], chain[to]).mean() <= 6 for i, to in enumerate(leader))
+    assert 1 < len(set(leader)) < 11
+
+
+def test_a_crowd_larger_than_a_bucket_keeps_one():
+    rng = np.random.default_rng(0)
+    base = scene(rng, 5)
+    assert set(groups([noisy(base, rng, 1) for _ in range(500)])) == {0}
+
+
+def test_known_clips_represent_and_are_not_compared_with_each_other():
+    base = scene(np.random.default_rng(0), 6)
+    leader = groups([base, base, base], rank=np.array([2, 0, 1]), known=np.array([False, True, True]))
+    assert leader == [1, 1, 2]
+
+
+def test_a_clip_without_hashes_stays_alone_and_is_not_measured():
+    base = scene(np.random.default_rng(0), 4)
+    found = group_perceptual(Sequences.of([[], base, base]), np.arange(3), np.zeros(3), np.arange(3), 6)
+    assert found.leader.tolist() == [0, 1, 1]
+    assert found.measured.tolist() == [False, True, True]
+    assert groups([]) == []
+
+
+def test_the_distance_is_that_to_the_representative():
+    rng = np.random.default_rng(0)
+    base = scene(rng, 8)
+    found = group_perceptual(Sequences.of([base, noisy(base, rng, 3)]), np.arange(2), np.zeros(2), np.arange(2), 6)
+    assert found.distance[0] == 0
+    assert 0 < found.distance[1] <= 3
