@@ -30,13 +30,15 @@ class Splitter:
 
     A clip starts on the first keyframe at or after the previous clip's end (the cut, for the first one) when that
     skips at most `max_snap_s`; otherwise exactly there. Pieces are `max_length_s` long but the last; a last piece
-    under `min_length_s` is left out.
+    under `min_length_s` is left out. With a fixed stride the clips are windows of that length from the shot's first
+    frame on, wherever keyframes lie, and a remainder is left out.
     """
 
     def __init__(self, start: float, settings: ClipSettings) -> None:
         self.start = start
         self._from = start
         self._settings = settings
+        self._windows = 0
 
     @property
     def oldest_needed(self) -> float:
@@ -48,6 +50,8 @@ class Splitter:
 
         `keyframes` are the ascending times of keyframes from the last clip's end on.
         """
+        if self._settings.stride_s is not None:
+            return self._windows_until(self._settings.stride_s, keyframes, known_until, final)
         longest, out = self._settings.max_length_s, []
         while True:
             need = longest if not final else self._settings.min_length_s
@@ -57,6 +61,16 @@ class Splitter:
             start, on_keyframe = self._snap(keyframes, known_until)
             end = min(start + longest, known_until)
             out.append(Span(start, end, on_keyframe))
+            self._from = end
+        return out
+
+    def _windows_until(self, length: float, keyframes: Sequence[float], known_until: float, final: bool) -> list[Span]:
+        out = []
+        while (end := self.start + (self._windows + 1) * length) <= known_until + final * _SAME_TIME_S:
+            at = bisect_left(keyframes, self._from - _SAME_TIME_S)
+            on_keyframe = at < len(keyframes) and keyframes[at] <= self._from + _SAME_TIME_S
+            out.append(Span(self._from, min(end, known_until), on_keyframe))
+            self._windows += 1
             self._from = end
         return out
 

@@ -49,6 +49,16 @@ class ClipSettings(Strict):
     """Longer shots are split."""
     max_snap_s: float = Field(default=1.0, ge=0)
     """A clip starts on the first keyframe of its shot when that costs at most this much; else on the cut itself."""
+    stride_s: float | None = Field(default=None, ge=0.5)
+    """Cut shots into clips of exactly this length, one after the other, in place of the three rules above."""
+
+    def too_short(self, length: float) -> str | None:
+        """Why a shot of this length (seconds) gives no clip, or None if it is long enough."""
+        if self.stride_s is not None and length < self.stride_s:
+            return f"{length:.2f} s is shorter than clips.stride_s ({self.stride_s:g} s)"
+        if self.stride_s is None and length < self.min_length_s:
+            return f"{length:.2f} s is shorter than clips.min_length_s ({self.min_length_s:g} s)"
+        return None
 
     @model_validator(mode="after")
     def _ordered(self) -> "ClipSettings":

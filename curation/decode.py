@@ -7,6 +7,7 @@ count decoded frames. Sizes are display sizes: rotated upright, with square pixe
 import math
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,18 +16,15 @@ from fractions import Fraction
 import av
 import av.container
 import av.error
-import cv2
 import fsspec.core
-import numpy as np
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from curation.errors import UnreadableVideo
+from curation.frame import Frame
 
-_PLANAR_8BIT = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"}
-_FULL_RANGE = {"yuvj420p", "yuvj422p", "yuvj444p"}
-_TO_VIDEO_RANGE = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 _MAX_SIDE_PX = 16384
+_LONGEST_B_RUN = 16  # pictures; what H.264 and HEVC may keep back to bring them in order
 
 
 @dataclass(slots=True)
@@ -34,8 +32,8 @@ class VideoInfo:
     """What a file says of itself, and after the decode what was really there.
 
     `width` and `height` are the display size (upright, square pixels); `fps` is the average rate. `duration` (seconds)
-    and `frames` are the container's claims until the decode has ended. `damage` holds times near which packets could
-    not be decoded.
+    and `frames` are the container's claims until the decode has ended. `damage` holds the stretches, (start, end) in
+    seconds, in which packets could not be decoded or pictures rest on ones that could not.
     """
 
     uri: str
@@ -51,76 +49,15 @@ class VideoInfo:
     duration: float | None
     frames: int | None
     variable_rate: bool = False
-    damage: list[float] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Frame:
-    """A decoded frame: `index` in presentation order, `time` and `duration` in seconds, first frame at 0."""
-
-    index: int
-    time: float
-    duration: float
-    keyframe: bool
-    picture: VideoFrame
-    rotation: int
-    width: int
-    height: int
-
-    def small_bgr(self, width: int) -> np.ndarray:
-        """BGR uint8 (h, w, 3) of about `width` columns (never enlarged), straight from the planes; for detectors."""
-        w, h = self._scaled(min(1.0, width / self.width))
-        w, h = max(2, w & ~1), max(2, h & ~1)
-        return _upright(cv2.cvtColor(self._i420(*self._stored(w, h)), cv2.COLOR_YUV2BGR_I420), self.rotation)
-
-    def gray(self, short_side: int) -> np.ndarray:
-        """Luma uint8 (h, w), scaled to `short_side` (never enlarged), for optical flow."""
-        w, h = self._scaled(min(1.0, short_side / min(self.width, self.height)))
-        small = _reduced(self._planes()[0], *self._stored(w, h))
-        return np.ascontiguousarray(_upright(small, self.rotation))
-
-    def rgb(self, long_side: int) -> np.ndarray:
-        """RGB uint8 (h, w, 3), long side at most `long_side` (never enlarged)."""
-        w, h = self._stored(*self._scaled(min(1.0, long_side / max(self.width, self.height))))
-        picture = self.picture.reformat(width=w, height=h, format="rgb24", interpolation="AREA")
-        return np.ascontiguousarray(_upright(picture.to_ndarray(), self.rotation))
-
-    def _scaled(self, factor: float) -> tuple[int, int]:
-        return max(1, round(self.width * factor)), max(1, round(self.height * factor))
-
-    def _stored(self, width: int, height: int) -> tuple[int, int]:
-        """Upright (width, height) as it lies in the unrotated picture."""
-        return (height, width) if self.rotation % 180 else (width, height)
-
-    def _planes(self) -> list[np.ndarray]:
-        picture = self.picture
-        if picture.format.name not in _PLANAR_8BIT:
-            picture = picture.reformat(format="yuv420p")
-        return [
-            np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-            for plane in picture.planes
-        ]
-
-    def _i420(self, width: int, height: int) -> np.ndarray:
-        """The picture scaled to an even (width, height) as planar YUV 4:2:0 in video range, (h * 3 / 2, w)."""
-        planes = self._planes()
-        luma = _reduced(planes[0], width, height)
-        if self.picture.format.name in _FULL_RANGE or self.picture.format.name == "gray":
-            luma = cv2.LUT(luma, _TO_VIDEO_RANGE)
-        out = np.full((height * 3 // 2, width), 128, np.uint8)
-        out[:height] = luma
-        chroma = out[height:].reshape(2, height // 2, width // 2)
-        for i, plane in enumerate(planes[1:3]):
-            chroma[i] = _reduced(plane, width // 2, height // 2)
-        return out
+    damage: list[tuple[float, float]] = field(default_factory=list)
 
 
 class Decoder:
     """Decodes a video once, from first to last frame.
 
     `info` is known at once; its `frames`, `duration`, `variable_rate` and `damage` are exact when iteration has ended.
-    Packets that cannot be decoded are skipped and noted in `info.damage`; a file without one good frame raises
-    UnreadableVideo.
+    Packets that cannot be decoded are skipped: the frames that depend on them come with `damaged_from` set. A file
+    without one picture raises UnreadableVideo. `threads` are libav's, 0 as many as there are cores.
     """
 
     def __init__(self, uri: str, threads: int = 0) -> None:
@@ -131,43 +68,118 @@ class Decoder:
 
     def __iter__(self) -> Iterator[Frame]:
         info = self.info
+        damage = _Damage(info.damage)
         with _opened(self.uri) as (container, stream):
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = self.threads
-            index, last, gaps = 0, None, (math.inf, 0.0)
-            for picture, origin in _pictures(container, stream, info.damage):
-                time = _seconds(picture)
-                if time is None:
-                    time = last.time + last.duration if last else 0.0
-                else:
-                    time -= origin
-                if last is not None and time <= last.time:
-                    continue  # a frame shown for no time: a repeated or disordered time stamp
+            tick = float(stream.time_base or 0)
+            index, origin, end, last, gaps = 0, 0.0, 0.0, -1.0, (math.inf, 0.0)
+            for picture in _pictures(container, stream):
+                if picture is None:
+                    damage.lose()
+                    continue
                 if index == 0:
+                    origin = (picture.pts or 0) * tick
                     info.rotation = round(picture.rotation) % 360
                     info.width, info.height = _display_size(stream, picture, info.rotation)
                     info.pix_fmt = picture.format.name
-                elif last is not None:
-                    gaps = min(gaps[0], time - last.time), max(gaps[1], time - last.time)
-                last = Frame(
+                time = end if picture.pts is None else picture.pts * tick - origin
+                if time <= last:
+                    continue  # a frame shown for no time: a repeated or disordered time stamp
+                if index:
+                    gaps = min(gaps[0], time - last), max(gaps[1], time - last)
+                duration = picture.duration * tick if picture.duration else 1.0 / info.fps
+                yield Frame(
                     index=index,
                     time=time,
-                    duration=_duration(picture, info.fps),
+                    duration=duration,
                     keyframe=bool(picture.key_frame),
+                    damaged_from=damage.see(picture, time, end, stream.codec_context.reorder_depth),
                     picture=picture,
                     rotation=info.rotation,
                     width=info.width,
                     height=info.height,
                 )
-                yield last
-                index += 1
-        if last is None:
+                index, last, end = index + 1, time, time + duration
+        if index == 0:
             raise UnreadableVideo(f"{self.uri}: no frame could be decoded", step="decode")
+        damage.finish(end)
         info.frames = index
-        info.duration = last.time + last.duration
-        info.fps = index / info.duration
+        info.duration = end
+        info.fps = index / end
         # time stamps of a constant rate wobble by rounding to the time base, at most a millisecond or two
         info.variable_rate = index > 2 and gaps[1] - gaps[0] > max(0.004, 0.1 * gaps[0])
+
+
+class _Damage:
+    """Follows damage from its first sign to the next keyframe that was decoded after it."""
+
+    def __init__(self, stretches: list[tuple[float, float]]) -> None:
+        self._stretches = stretches
+        self._since: float | None = None
+        self._lost = False
+        self._pictures = 0  # seen since the last sign
+        self._b_run: deque[float] = deque(maxlen=_LONGEST_B_RUN)  # times of the B pictures just before
+
+    def lose(self) -> None:
+        """A packet gave no picture."""
+        self._lost, self._pictures = True, 0
+
+    def see(self, picture: VideoFrame, time: float, end: float, reorder_depth: int) -> float | None:
+        """The time from which pictures are damaged, this one included; None if it is sound. `end` is when the picture
+        before it ended."""
+        if self._since is None and self._lost:
+            self._since = min(time, end)
+        elif self._since is None and picture.is_corrupt:
+            # B pictures shown before it may have been predicted from it
+            self._since = self._b_run[0] if self._b_run else time
+        self._lost = False
+        self._pictures = 0 if picture.is_corrupt else self._pictures + 1
+        if picture.pict_type == PictureType.B:
+            self._b_run.append(time)
+        else:
+            self._b_run.clear()
+        # a keyframe that comes sooner may have been decoded before the damage, and only be shown after it
+        if self._since is not None and picture.key_frame and self._pictures > reorder_depth:
+            self._stretches.append((self._since, time))
+            self._since = None
+        return self._since
+
+    def finish(self, end: float) -> None:
+        """The video ends here."""
+        if self._since is not None or self._lost:
+            self._stretches.append((end if self._since is None else self._since, end))
+
+
+def ahead(frames: Iterable[Frame], depth: int = 4) -> Iterator[Frame]:
+    """The same frames, decoded by a thread of its own up to `depth` frames ahead: libav works while Python does."""
+    ready: queue.SimpleQueue[Frame | BaseException | None] = queue.SimpleQueue()
+    room = threading.Semaphore(depth)
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            for frame in frames:
+                room.acquire()
+                if stop.is_set():
+                    return
+                ready.put(frame)
+            ready.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again by the reader
+            ready.put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            room.release()
+            yield item
+    finally:
+        stop.set()
+        room.release()
+        thread.join()
 
 
 @contextmanager
@@ -234,46 +246,8 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
     )
 
 
-def ahead(frames: Iterable[Frame], depth: int = 4) -> Iterator[Frame]:
-    """The same frames, decoded by a thread of its own up to `depth` frames ahead: libav works while Python does."""
-    waiting: queue.Queue[Frame | BaseException | None] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: Frame | BaseException | None) -> bool:
-        while not stop.is_set():
-            try:
-                waiting.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def work() -> None:
-        try:
-            for frame in frames:
-                if not put(frame):
-                    return
-            put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again by the reader
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (item := waiting.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _pictures(
-    container: av.container.InputContainer, stream: VideoStream, damage: list[float]
-) -> Iterator[tuple[VideoFrame, float]]:
-    """Every picture that decodes, with the time of the first; undecodable packets are noted in `damage`."""
-    origin, now = None, 0.0
+def _pictures(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
+    """Every picture that decodes, in the order in which they are shown; None in place of a packet that does not."""
     packets = container.demux(stream)
     while True:
         try:
@@ -281,53 +255,19 @@ def _pictures(
         except StopIteration:
             return
         except av.error.FFmpegError:
-            damage.append(now)
+            yield None
             return
+        if packet.is_corrupt:
+            yield None  # the container missed a piece of it
         try:
-            pictures = packet.decode()
+            yield from packet.decode()
         except av.error.EOFError:
             return
         except av.error.FFmpegError:
-            damage.append(now)
-            continue
-        for picture in pictures:
-            time = _seconds(picture)
-            if origin is None:
-                origin = time or 0.0
-            if time is not None:
-                now = time - origin
-            if picture.is_corrupt:
-                damage.append(now)
-            yield picture, origin
-
-
-def _seconds(picture: VideoFrame) -> float | None:
-    if picture.pts is None or picture.time_base is None:
-        return None
-    return float(picture.pts * picture.time_base)
-
-
-def _duration(picture: VideoFrame, fps: float) -> float:
-    if picture.duration and picture.time_base is not None:
-        return float(picture.duration * picture.time_base)
-    return 1.0 / fps
+            yield None
 
 
 def _display_size(stream: VideoStream, picture: VideoFrame, rotation: int) -> tuple[int, int]:
     aspect = stream.sample_aspect_ratio or Fraction(1)
     width = max(1, round(picture.width * float(aspect))) if aspect > 0 else picture.width
     return (picture.height, width) if rotation % 180 else (width, picture.height)
-
-
-def _reduced(plane: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The plane at a smaller size: halved as often as it goes, which OpenCV does several times faster than one mean
-    over odd areas, then bilinear."""
-    while plane.shape[0] >= 2 * height and plane.shape[1] >= 2 * width:
-        half = plane.shape[1] // 2, plane.shape[0] // 2
-        plane = cv2.resize(plane[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
-    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def _upright(pixels: np.ndarray, rotation: int) -> np.ndarray:
-    """Turn stored pixels upright. `rotation` is PyAV's: degrees counter-clockwise that the picture must be turned."""
-    return np.rot90(pixels, k=rotation // 90) if rotation else pixels

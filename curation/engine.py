@@ -1,13 +1,17 @@
 """The single pass over a video: detectors, flow and thumbnails all live off one decode.
 
-Memory is bounded by the footage that is not yet settled: a few seconds of thumbnails at the sampling rate, never the
-file. A clip leaves as soon as nothing more can change it.
+One thread decodes ahead, the caller's looks for cuts, and a third makes the pictures and the flow of clips whose ends
+are known; all three leave Python's lock for nearly all of their work. Memory is bounded by the footage that is not yet
+settled: a few seconds of thumbnails at the sampling rate, never the file. A clip leaves as soon as nothing more can
+change it.
 """
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -16,7 +20,8 @@ from curation.clips import Span, Splitter, clip_id
 from curation.config import CurateConfig, Profile
 from curation.cuts.cascade import Cascade
 from curation.cuts.transitions import Transition
-from curation.decode import Decoder, Frame, VideoInfo, ahead
+from curation.decode import Decoder, VideoInfo, ahead
+from curation.frame import Frame, Still
 from curation.scores.base import ClipFrames, Failure
 from curation.scores.duplicates import difference_hash
 from curation.scores.motion import flow_map
@@ -24,6 +29,7 @@ from curation.sources import identify
 
 _KEYFRAME_THUMBNAIL_GAP_S = 0.25  # intra-only codecs make every frame a keyframe
 _UNIFORM_FRAMES = 8  # that VideoBLIP looks at
+_UNFINISHED_CLIPS = 3  # whose flow may be outstanding before the pass itself waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +57,36 @@ class Clip:
     preview: bytes | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Sample:
+    """A frame that is kept. Those at the flow's rate have a grey picture; the others are extra ones on keyframes."""
+
     time: float
-    rgb: np.ndarray
-    on_grid: bool  # a sample at the flow's rate, not an extra one on a keyframe
-    hash: np.uint64
-    flow: np.ndarray | None  # from the previous sample on the grid
-    flow_from: float
+    still: Still
+    gray: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A clip whose pictures and flow are still to be made."""
+
+    span: Span
+    shot: int
+    start_frame: int
+    frame_count: int
+    samples: list[_Sample]
 
 
 class VideoPass:
     """Iterate to decode the video once and get its clips in order.
 
     `info` is known from the start and exact at the end; `shots` and `failures` are complete when iteration has ended.
-    Raises UnreadableVideo where the file is no video.
+    Without `flow` the clips have none. Raises UnreadableVideo where the file is no video.
     """
 
-    def __init__(self, uri: str, config: CurateConfig, video_id: str | None = None, threads: int = 0) -> None:
+    def __init__(
+        self, uri: str, config: CurateConfig, video_id: str | None = None, threads: int = 0, flow: bool = True
+    ) -> None:
         self.uri = uri
         self.config = config
         self.video_id = video_id or identify(uri)
@@ -77,32 +95,59 @@ class VideoPass:
         self.claimed_duration = self.info.duration
         self.shots: list[Shot] = []
         self.failures: list[tuple[str | None, Failure]] = []
+        self._flow = flow
         self._times: deque[float] = deque()  # presentation times of frames that a clip may still need
         self._dropped = 0  # frames that have left `_times`
         self._keyframes: deque[float] = deque()
         self._samples: deque[_Sample] = deque()
         self._next_sample = 0.0
-        self._last_gray: tuple[float, np.ndarray] | None = None
-        self._flow_size = (0, 0)
         self._open = Splitter(0.0, config.clips)
         self._begins_with = "start"
         self._clips_in_shot = 0
 
     def __iter__(self) -> Iterator[Clip]:
-        config = self.config
-        cascade = Cascade(config.cuts, self.info.fps)
+        outstanding: deque[Future[Clip]] = deque()
+        worker = ThreadPoolExecutor(1, "clips")
+        try:
+            for draft in self._drafts():
+                outstanding.append(worker.submit(self._finish, draft))
+                while outstanding[0].done() or len(outstanding) > _UNFINISHED_CLIPS:
+                    yield outstanding.popleft().result()
+                    if not outstanding:
+                        break
+            while outstanding:
+                yield outstanding.popleft().result()
+        finally:
+            worker.shutdown(cancel_futures=True)
+
+    def _drafts(self) -> Iterator[_Draft]:
+        """Decode and find the clips."""
         end = 0.0
+        cascade: Cascade | None = Cascade(self.config.cuts, self.info.fps)
         for frame in ahead(self.decoder):
-            self._remember(frame)
             end = frame.time + frame.duration
-            for transition in cascade.push(frame.index, frame.time, frame.small_bgr(config.cuts.width_px)):
-                yield from self._close(transition)
+            if frame.damaged_from is not None:
+                if cascade is not None:
+                    yield from self._end(cascade, frame.damaged_from, "damage")
+                    cascade = None
+                continue
+            if cascade is None:
+                cascade = self._resume(frame)
+            self._remember(frame)
+            for transition in cascade.push(frame.index, frame.time, frame.small_bgr(self.config.cuts.width_px)):
+                yield from self._cross(transition)
             yield from self._take(cascade.settled_until, final=False)
             self._forget()
-        for transition in cascade.flush():
-            yield from self._close(transition)
-        yield from self._close(Transition("cut", end, end, self._dropped, self._dropped), last=True)
-        self._note_truncation(end)
+        if cascade is not None:
+            yield from self._end(cascade, end, "end")
+        self._note_what_is_missing(end)
+
+    def _resume(self, frame: Frame) -> Cascade:
+        """Begin anew with the first sound frame after damage."""
+        self._dropped = frame.index
+        self._next_sample = frame.time
+        self._begin(frame.time, "damage")
+        return Cascade(self.config.cuts, self.info.fps)
 
     def _remember(self, frame: Frame) -> None:
         self._times.append(frame.time)
@@ -112,22 +157,12 @@ class VideoPass:
         last = self._samples[-1].time if self._samples else -np.inf
         if not on_grid and not (frame.keyframe and frame.time - last >= _KEYFRAME_THUMBNAIL_GAP_S):
             return
-        sample = _Sample(
-            frame.time, frame.rgb(self.config.thumbnail_px), on_grid, np.uint64(0), flow=None, flow_from=frame.time
-        )
+        gray = None
         if on_grid:
             fps = self.config.motion.fps
             self._next_sample = (np.floor(frame.time * fps + 1e-6) + 1) / fps
             gray = frame.gray(self.config.motion.size_px)
-            sample.hash = difference_hash(gray)
-            if self._last_gray is not None:
-                sample.flow_from, previous = self._last_gray
-                # scaled to one sampling interval, so that a gap in a variable-rate file is not mistaken for speed
-                gap = (frame.time - sample.flow_from) * fps
-                sample.flow = flow_map(previous, gray) / np.float16(gap)
-            self._last_gray = frame.time, gray
-            self._flow_size = gray.shape[1], gray.shape[0]
-        self._samples.append(sample)
+        self._samples.append(_Sample(frame.time, frame.still(self.config.thumbnail_px), gray))
 
     def _forget(self) -> None:
         oldest = self._open.oldest_needed
@@ -139,78 +174,100 @@ class VideoPass:
             self._times.popleft()
             self._dropped += 1
 
-    def _close(self, transition: Transition, last: bool = False) -> Iterator[Clip]:
-        """End the open shot where the transition starts, and open the next where it ends."""
-        start, end = self._open.start, transition.start
-        if end > start:
-            yield from self._take(end, final=True)
-            shortest = self.config.clips.min_length_s
-            reason = None
-            if not self._clips_in_shot:
-                reason = f"{end - start:.2f} s is shorter than clips.min_length_s ({shortest:g} s)"
-                if end - start >= shortest:
-                    reason = "its clips could not be decoded"
-            ends_with = "end" if last else transition.kind
-            self.shots.append(
-                Shot(len(self.shots), start, end, self._begins_with, ends_with, self._clips_in_shot, reason)
-            )
-        self._open = Splitter(max(transition.end, start), self.config.clips)
-        self._begins_with = transition.kind
+    def _begin(self, start: float, begins_with: str) -> None:
+        self._open = Splitter(start, self.config.clips)
+        self._begins_with = begins_with
         self._clips_in_shot = 0
 
-    def _take(self, known_until: float, final: bool) -> Iterator[Clip]:
-        for span in self._open.take(self._keyframes, known_until, final):
-            clip = self._clip(span)
-            if clip is not None:
-                self._clips_in_shot += 1
-                yield clip
+    def _cross(self, transition: Transition) -> Iterator[_Draft]:
+        """End the open shot where the transition starts, and begin the next where it ends."""
+        start = self._open.start
+        yield from self._end_shot(transition.start, transition.kind)
+        self._begin(max(transition.end, start), transition.kind)
 
-    def _clip(self, span: Span) -> Clip | None:
-        """The clip of this span; None, with the failure noted, where its pictures are damaged or missing."""
-        name = clip_id(self.video_id, span.start, span.end)
+    def _end(self, cascade: Cascade, at: float, ends_with: str) -> Iterator[_Draft]:
+        """End the stretch of sound footage that the cascade has looked at."""
+        for transition in cascade.flush():
+            if transition.start < at:
+                yield from self._cross(transition)
+        yield from self._end_shot(at, ends_with)
+        self._times.clear()
+        self._keyframes.clear()
+        self._samples.clear()
+
+    def _end_shot(self, end: float, ends_with: str) -> Iterator[_Draft]:
+        start = self._open.start
+        if end <= start:
+            return
+        yield from self._take(end, final=True)
+        reason = None
+        if not self._clips_in_shot:
+            reason = self.config.clips.too_short(end - start) or "its clips could not be decoded"
+        self.shots.append(Shot(len(self.shots), start, end, self._begins_with, ends_with, self._clips_in_shot, reason))
+
+    def _take(self, known_until: float, final: bool) -> Iterator[_Draft]:
+        for span in self._open.take(self._keyframes, known_until, final):
+            draft = self._draft(span)
+            if draft is not None:
+                self._clips_in_shot += 1
+                yield draft
+
+    def _draft(self, span: Span) -> _Draft | None:
+        """The clip of this span; None, with the failure noted, where there is no picture between its ends."""
         inside = [s for s in self._samples if span.start - 1e-6 <= s.time < span.end - 1e-6]
-        damaged = [t for t in self.info.damage if span.start <= t < span.end]
-        if damaged or not inside:
-            what = f"damaged packets near {damaged[0]:.2f} s" if damaged else "no picture between its ends"
-            message = f"{what}; clip {span.start:.2f} to {span.end:.2f} s left out"
+        if not inside:
+            message = f"no picture between its ends; clip {span.start:.2f} to {span.end:.2f} s left out"
+            name = clip_id(self.video_id, span.start, span.end)
             self.failures.append((name, Failure("decode", "DamagedVideo", message)))
             return None
-        middle = min(inside, key=lambda s: abs(s.time - (span.start + span.end) / 2))
-        three = (inside[0], middle, inside[-1])
-        grid = [s for s in inside if s.on_grid]
-        flows = [s.flow for s in grid if s.flow is not None and s.flow_from >= span.start - 1e-6]
         first, past = bisect_left(self._times, span.start - 1e-6), bisect_left(self._times, span.end - 1e-6)
-        info = self.info
+        return _Draft(span, len(self.shots), self._dropped + first, past - first, inside)
+
+    def _finish(self, draft: _Draft) -> Clip:
+        """Make the pictures and the flow. Runs in a thread of its own."""
+        span, samples, info = draft.span, draft.samples, self.info
+        middle = min(samples, key=lambda s: abs(s.time - (span.start + span.end) / 2))
+        three = (samples[0], middle, samples[-1])
+        rgb = {id(s): s.still.rgb() for s in three}
+        uniform: tuple[np.ndarray, ...] = ()
+        if self.config.profile is Profile.svd:
+            chosen = [samples[i] for i in np.linspace(0, len(samples) - 1, _UNIFORM_FRAMES).round().astype(int)]
+            rgb |= {id(s): s.still.rgb() for s in chosen if id(s) not in rgb}
+            uniform = tuple(rgb[id(s)] for s in chosen)
+        grid = [(s.time, s.gray) for s in samples if s.gray is not None]
         frames = ClipFrames(
-            clip_id=name,
+            clip_id=clip_id(self.video_id, span.start, span.end),
             video_id=self.video_id,
             uri=self.uri,
             start=span.start,
             end=span.end,
-            fps=(past - first) / (span.end - span.start),
+            fps=draft.frame_count / (span.end - span.start),
             width=info.width,
             height=info.height,
-            frames=tuple(s.rgb for s in three),
+            frames=tuple(rgb[id(s)] for s in three),
             frame_times=tuple(s.time for s in three),
-            flow=np.stack(flows) if flows else np.zeros((0, 0, 0, 2), np.float16),
-            flow_size=self._flow_size,
-            hashes=np.array([s.hash for s in grid], np.uint64),
-            uniform=tuple(s.rgb for s in _spread(inside)) if self.config.profile is Profile.svd else (),
+            flow=_flow(grid if self._flow else [], self.config.motion.fps),
+            flow_size=grid[0][1].shape[::-1] if grid else (0, 0),
+            hashes=np.array([difference_hash(gray) for _, gray in grid], np.uint64),
+            uniform=uniform,
         )
         return Clip(
             frames=frames,
-            shot=len(self.shots),
-            start_frame=self._dropped + first,
-            frame_count=past - first,
+            shot=draft.shot,
+            start_frame=draft.start_frame,
+            frame_count=draft.frame_count,
             starts_on_keyframe=span.starts_on_keyframe,
-            preview=_jpeg(middle.rgb, self.config.preview_px),
+            preview=_jpeg(rgb[id(middle)], self.config.preview_px),
         )
 
-    def _note_truncation(self, end: float) -> None:
+    def _note_what_is_missing(self, end: float) -> None:
         claimed = self.claimed_duration
         if claimed and claimed - end > max(1.0, 0.1 * claimed):
             message = f"the picture ends at {end:.2f} s of the {claimed:.2f} s that the header claims"
             self.failures.append((None, Failure("decode", "TruncatedVideo", message)))
+        for since, until in self.info.damage:
+            message = f"damaged packets: the footage from {since:.2f} to {until:.2f} s is left out"
+            self.failures.append((None, Failure("decode", "DamagedVideo", message)))
 
 
 def open_clips(uri: str, config: CurateConfig | None = None) -> list[ClipFrames]:
@@ -218,9 +275,11 @@ def open_clips(uri: str, config: CurateConfig | None = None) -> list[ClipFrames]
     return [clip.frames for clip in VideoPass(uri, config or CurateConfig(videos=uri))]
 
 
-def _spread(samples: list[_Sample]) -> list[_Sample]:
-    """Eight samples, evenly spread from the first to the last; fewer are repeated."""
-    return [samples[i] for i in np.linspace(0, len(samples) - 1, _UNIFORM_FRAMES).round().astype(int)]
+def _flow(grid: Sequence[tuple[float, np.ndarray]], fps: float) -> np.ndarray:
+    """Flow maps between neighbouring samples, scaled to one sampling interval each, so that a gap in a variable-rate
+    file is not mistaken for speed."""
+    maps = [flow_map(a, b) / np.float16((later - sooner) * fps) for (sooner, a), (later, b) in pairwise(grid)]
+    return np.stack(maps) if maps else np.zeros((0, 0, 0, 2), np.float16)
 
 
 def _jpeg(rgb: np.ndarray, long_side: int) -> bytes | None:

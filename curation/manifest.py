@@ -67,8 +67,8 @@ SHOTS = pa.schema(
         _field("shot", pa.int32(), "number of the shot in its video, from 0"),
         _field("start", pa.float64(), "first clean frame, from the video's first frame", _SECONDS),
         _field("end", pa.float64(), "end of the last clean frame", _SECONDS),
-        _field("begins_with", pa.string(), "start, cut, fade or dissolve"),
-        _field("ends_with", pa.string(), "end, cut, fade or dissolve"),
+        _field("begins_with", pa.string(), "start, cut, fade, dissolve or damage"),
+        _field("ends_with", pa.string(), "end, cut, fade, dissolve or damage"),
         _field("clips", pa.int32(), "clips made of it"),
         _field("reason", pa.string(), "why it gave no clip; null if it gave one"),
     ]

@@ -46,7 +46,7 @@ def texture(seed: int, height: int = 120, width: int = 160) -> np.ndarray:
 def write_video() -> Callable[..., Path]:
     """`write_video(path, frames, fps=25, times=None, codec="libx264", options=...)`: RGB pictures to a file.
 
-    `times` (seconds) makes the rate variable; `gop` is the keyframe interval.
+    `times` (seconds) makes the rate variable; `gop` is the keyframe interval, `rotation` in degrees counter-clockwise.
     """
 
     def write(
@@ -58,6 +58,8 @@ def write_video() -> Callable[..., Path]:
         pix_fmt: str = "yuv420p",
         gop: int = 12,
         sar: Fraction | None = None,
+        rotation: int = 0,
+        options: dict[str, str] | None = None,
     ) -> Path:
         frames = list(frames)
         height, width = frames[0].shape[:2]
@@ -68,6 +70,9 @@ def write_video() -> Callable[..., Path]:
             stream.codec_context.time_base = Fraction(1, 1000)
             if codec == "libx264":
                 stream.options = {"crf": "18", "preset": "veryfast", "x264-params": "scenecut=0"}
+            stream.options = stream.options | (options or {})
+            if rotation:
+                stream.set_display_rotation(rotation)
             if sar is not None:
                 stream.codec_context.sample_aspect_ratio = sar
             at = list(times) if times is not None else [i / fps for i in range(len(frames))]

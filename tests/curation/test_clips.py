@@ -58,6 +58,32 @@ def test_clips_are_ordered_bounded_disjoint_and_do_not_depend_on_when_one_looks(
         assert not span.starts_on_keyframe or span.start in keyframes
 
 
+@given(
+    start=st.floats(0, 1e4),
+    length=st.floats(0.05, 40),
+    stride=st.floats(0.5, 8),
+    keyframes=st.lists(st.floats(0, 40), max_size=60),
+    looks=st.lists(st.floats(0, 1), max_size=20).map(sorted),
+)
+def test_windows_of_a_fixed_stride_fill_the_shot_without_gap(start, length, stride, keyframes, looks):
+    settings = ClipSettings(stride_s=stride, min_length_s=3.0, max_length_s=4.0)
+    keyframes = sorted(start + k for k in keyframes)
+    online, spans = Splitter(start, settings), []
+    for share in looks:
+        until = start + share * length
+        spans += online.take([k for k in keyframes if online.oldest_needed - 1e-3 <= k <= until], until, final=False)
+    spans += online.take([k for k in keyframes if k >= online.oldest_needed - 1e-3], start + length, final=True)
+    assert len(spans) == int(length / stride + 1e-4 / stride)
+    for i, span in enumerate(spans):
+        assert span.start == pytest.approx(start + i * stride, abs=1e-6)
+        assert span.end - span.start == pytest.approx(stride, abs=2e-4)
+        assert span.end <= start + length
+        near = any(abs(k - span.start) < 0.9e-4 for k in keyframes)
+        far = all(abs(k - span.start) > 1.1e-4 for k in keyframes)
+        assert not (near and not span.starts_on_keyframe)
+        assert not (far and span.starts_on_keyframe)
+
+
 def test_the_name_depends_on_content_and_times_alone():
     assert clip_id("abc", 1.0, 2.0) == clip_id("abc", 1.0 + 1e-9, 2.0)
     assert len({clip_id("abc", 1.0, 2.0), clip_id("abd", 1.0, 2.0), clip_id("abc", 1.0, 2.1)}) == 3

@@ -1,5 +1,8 @@
 """The decoder against what was encoded, and against labelled odd files."""
 
+import itertools
+import random
+import threading
 from fractions import Fraction
 
 import av
@@ -7,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from curation.decode import Decoder
+from curation.decode import Decoder, ahead
 from curation.errors import UnreadableVideo
 from tests.curation.conftest import texture
 
@@ -76,18 +79,118 @@ def test_nothing_is_enlarged(tmp_path, write_video):
     assert frame.gray(144).shape == (32, 48)
 
 
-def test_a_broken_packet_costs_its_neighbourhood_only(tmp_path, write_video):
-    path = write_video(tmp_path / "broken.mp4", [np.roll(texture(5), 4 * i, axis=1) for i in range(60)], gop=10)
+def spoil(path, number: int, rng: random.Random, how: str = "random") -> None:
+    """Overwrite the video packet of this number, in order of decoding, with zeros or noise."""
     with av.open(str(path)) as container:
-        packet = [p for p in container.demux(video=0) if p.pos][31]
+        packet = [p for p in container.demux(video=0) if p.pos and p.size][number]
     data = bytearray(path.read_bytes())
-    data[packet.pos + 5 : packet.pos + packet.size] = bytes(packet.size - 5)
+    data[packet.pos : packet.pos + packet.size] = bytes(packet.size) if how == "zeros" else rng.randbytes(packet.size)
     path.write_bytes(data)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("how", ["zeros", "random"])
+@pytest.mark.parametrize("number", [0, 1, 24, 31, 33, 48, 54])
+def test_a_broken_packet_costs_what_rests_on_it_and_nothing_else(tmp_path, write_video, number, how, threads):
+    """Keyframes lie at 0, 12, 24, ...; B pictures are shown before what they rest on."""
+    path = write_video(tmp_path / "broken.mp4", [np.roll(texture(5), 4 * i, axis=1) for i in range(60)])
+    sound = {round(f.time, 3): f.picture.to_ndarray() for f in Decoder(str(path))}
+    spoil(path, number, random.Random(number), how)
+    decoder = Decoder(str(path), threads)
+    frames = list(decoder)
+    ((start, end),) = decoder.info.damage
+    first = number - number % 12  # of the group of pictures
+    assert first / 25 - 0.17 <= start <= end
+    assert end <= (first + 24 if threads == 1 else first + 36) / 25 + 1e-6
+    offset = 0.0 if number else (60 - len(frames)) / 25  # without its first pictures the video begins later
+    for frame in frames:
+        damaged = start <= frame.time < end
+        assert damaged or frame.damaged_from is None
+        if not damaged:
+            assert np.array_equal(frame.picture.to_ndarray(), sound[round(frame.time + offset, 3)])
+
+
+def test_a_sound_video_has_no_damage(two_shots):
+    decoder = Decoder(str(two_shots))
+    assert all(f.damaged_from is None for f in decoder)
+    assert decoder.info.damage == []
+
+
+def test_pictures_that_are_coded_out_of_order_come_in_order(tmp_path, write_video):
+    """With B pictures; the edit list of an MP4 takes the decoder's delay off."""
+    pictures = [np.roll(texture(6), 5 * i, axis=1) for i in range(40)]
+    path = write_video(tmp_path / "b.mp4", pictures, options={"preset": "medium", "bf": "3"})
+    with av.open(str(path)) as container:
+        decoded_in_order = [p.pts for p in container.demux(video=0) if p.pts is not None]
+    assert decoded_in_order != sorted(decoded_in_order)
+    frames = list(Decoder(str(path)))
+    assert [f.time for f in frames] == pytest.approx([i / 25 for i in range(40)], abs=1e-3)
+    for frame, made in zip(frames, pictures, strict=True):
+        assert np.abs(frame.rgb(640).astype(int) - made).mean() < 6
+
+
+def test_an_edit_list_that_begins_late_moves_no_time(tmp_path, write_video):
+    times = [5 + i / 25 for i in range(30)]
+    path = write_video(tmp_path / "late.mp4", [texture(i) for i in range(30)], times=times)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].start_time > 0
+    frames = list(Decoder(str(path)))
+    assert [f.time for f in frames] == pytest.approx([i / 25 for i in range(30)], abs=1e-3)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+def test_frames_that_no_header_counts_are_counted(tmp_path, write_video, suffix):
+    path = write_video(tmp_path / f"a{suffix}", [texture(i % 7) for i in range(33)])
     decoder = Decoder(str(path))
-    times = [f.time for f in decoder]
-    assert len(times) >= 50
-    assert decoder.info.damage
-    assert all(0.8 < t < 1.7 for t in decoder.info.damage)
+    assert decoder.info.frames is None
+    with av.open(str(path)) as container:
+        expected = [float(f.pts * f.time_base) for f in container.decode(video=0)]
+    assert [f.time for f in decoder] == pytest.approx([t - expected[0] for t in expected], abs=1e-9)
+    assert decoder.info.frames == 33
+    assert decoder.info.duration == pytest.approx(33 / 25, abs=2e-3)
+
+
+@pytest.mark.parametrize(("rotation", "size"), [(90, (120, 160)), (180, (160, 120)), (270, (120, 160))])
+def test_rotation_is_undone(tmp_path, write_video, rotation, size):
+    decoder = Decoder(str(write_video(tmp_path / "r.mp4", [texture(2)] * 3, rotation=rotation)))
+    frame = next(iter(decoder))
+    assert (frame.width, frame.height) == size
+    upright = np.rot90(texture(2), frame.rotation // 90)
+    assert np.abs(frame.rgb(640).astype(int) - upright).mean() < 6
+    assert frame.rotation == rotation
+
+
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("libx264", "yuv420p10le"), ("libx265", "yuv422p10le")])
+def test_ten_bits_are_eight_to_those_who_look(tmp_path, write_video, codec, pix_fmt):
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    path = write_video(tmp_path / "ten.mp4", [texture(7)] * 4, codec=codec, pix_fmt=pix_fmt, options=options)
+    frame = next(iter(Decoder(str(path))))
+    assert frame.picture.format.name == pix_fmt
+    assert np.abs(frame.rgb(640).astype(int) - texture(7)).mean() < 7
+    gray = cv2.resize(cv2.cvtColor(texture(7), cv2.COLOR_RGB2GRAY), (80, 60), interpolation=cv2.INTER_AREA)
+    assert np.abs(frame.gray(60).astype(int) - (16 + gray * (219 / 255))).mean() < 3
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_reading_ahead_changes_nothing_and_stops_when_told(two_shots, depth):
+    alone = [(f.index, f.time) for f in Decoder(str(two_shots))]
+    assert [(f.index, f.time) for f in ahead(Decoder(str(two_shots)), depth)] == alone
+    reading = ahead(Decoder(str(two_shots)), depth)
+    assert next(reading).index == 0
+    running = threading.active_count()
+    reading.close()
+    assert threading.active_count() == running - 1
+
+
+def test_an_error_of_the_reading_thread_reaches_the_reader(two_shots):
+    def broken():
+        yield from itertools.islice(Decoder(str(two_shots)), 3)
+        raise OSError("the store went away")
+
+    reading = ahead(broken())
+    assert [next(reading).index for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="went away"):
+        next(reading)
 
 
 @pytest.mark.parametrize(

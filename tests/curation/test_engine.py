@@ -1,13 +1,19 @@
 """The single pass: clips, thumbnails and flow against footage whose truth is known."""
 
+import random
+import threading
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from curation import engine
 from curation.config import ClipSettings, CurateConfig
 from curation.decode import Decoder
 from curation.engine import VideoPass, open_clips
 from curation.scores.duplicates import difference_hash
 from tests.curation.conftest import texture
+from tests.curation.test_decode import spoil
 
 
 def config(**more) -> CurateConfig:
@@ -99,8 +105,91 @@ def test_a_truncated_file_gives_what_is_there_and_says_what_is_not(shared_videos
 
 
 @pytest.mark.needs_videos
-def test_damaged_packets_become_a_failure_of_their_clip(shared_videos):
+def test_a_file_with_spoilt_units_keeps_what_is_sound(shared_videos):
+    """corrupted_nal.mp4 has a single keyframe: all is lost from the first spoilt unit on, and nothing before it."""
     reading = VideoPass(str(shared_videos / "odd" / "corrupted_nal.mp4"), config())
-    clips = list(reading)
-    assert reading.failures
-    assert all(not any(c.frames.start <= t < c.frames.end for t in reading.info.damage) for c in clips)
+    (clip,) = reading
+    assert (clip.frames.start, clip.start_frame) == (0.0, 0)
+    assert clip.frames.end == pytest.approx(reading.info.damage[0][0])
+    assert clip.frames.end > 2.5
+    assert [(s.begins_with, s.ends_with) for s in reading.shots] == [("start", "damage")]
+    assert "damaged packets: the footage from 2.80" in reading.failures[0][1].message
+
+
+@pytest.mark.parametrize("number", [40, 52, 75])
+def test_footage_on_both_sides_of_damage_survives(tmp_path, write_video, number):
+    """5 s with a keyframe every 12 frames: what rests on the spoilt packet is left out, and all else is as it was."""
+    wide = texture(11, 120, 320)
+    path = write_video(tmp_path / "a.mp4", [wide[:, i // 2 : i // 2 + 160] for i in range(125)])
+    sound = {round(f.time, 3): f.rgb(640) for f in Decoder(str(path))}
+    spoil(path, number, random.Random(number))
+    reading = VideoPass(str(path), config())
+    before, after = reading
+    ((start, end),) = reading.info.damage
+    assert (number - number % 12) / 25 - 0.17 <= start < end <= (number - number % 12 + 24) / 25
+    assert (before.frames.start, before.frames.end) == (0, pytest.approx(start))
+    assert (after.frames.start, after.frames.end) == (pytest.approx(end), pytest.approx(5.0))
+    assert (after.start_frame, after.frame_count) == (reading.info.frames - after.frame_count, round((5 - end) * 25))
+    assert after.starts_on_keyframe
+    assert [(s.begins_with, s.ends_with) for s in reading.shots] == [("start", "damage"), ("damage", "end")]
+    assert [f.message for _, f in reading.failures] == [
+        f"damaged packets: the footage from {start:.2f} to {end:.2f} s is left out"
+    ]
+    for clip in (before, after):
+        for time, picture in zip(clip.frames.frame_times, clip.frames.frames, strict=True):
+            assert np.array_equal(picture, sound[round(time, 3)])
+        assert np.median(clip.frames.flow[..., 0]) == pytest.approx(-6.25, abs=0.6)  # half a pixel a frame
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path, write_video):
+    """One shot of 20 s and one of 80 s hold as much at most."""
+    wide = texture(1, 120, 160 + 250)
+    peaks = []
+    for name, frames in (("short.mp4", 500), ("long.mp4", 2000)):
+        there_and_back = [*range(250), *range(250, 0, -1)]
+        pictures = (wide[:, (at := there_and_back[i % 500]) : at + 160] for i in range(frames))
+        path = write_video(tmp_path / name, pictures)
+        tracemalloc.start()
+        spans = [(c.frames.start, c.frames.end) for c in VideoPass(str(path), config())]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(spans) == frames / 250
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_windows_of_a_fixed_stride_fill_each_shot(two_shots):
+    reading = VideoPass(str(two_shots), config(clips=ClipSettings(stride_s=0.8)))
+    spans = [(c.frames.start, c.frames.end, c.frame_count) for c in reading]
+    assert spans == [(pytest.approx(a), pytest.approx(a + 0.8), 20) for a in (0, 0.8, 2.0, 2.8)]
+    short = VideoPass(str(two_shots), config(clips=ClipSettings(stride_s=2.5)))
+    assert list(short) == []
+    assert [s.reason for s in short.shots] == ["2.00 s is shorter than clips.stride_s (2.5 s)"] * 2
+
+
+def test_without_flow_everything_else_is_the_same(two_shots):
+    with_flow = list(VideoPass(str(two_shots), config()))
+    without = list(VideoPass(str(two_shots), config(), flow=False))
+    for a, b in zip(with_flow, without, strict=True):
+        assert b.frames.flow.size == 0
+        assert (a.frames.clip_id, a.preview, list(a.frames.hashes)) == (
+            b.frames.clip_id,
+            b.preview,
+            list(b.frames.hashes),
+        )
+
+
+def test_an_error_while_a_clip_is_finished_is_raised(two_shots, monkeypatch):
+    def broken(previous, current):
+        raise FloatingPointError("no flow today")
+
+    monkeypatch.setattr(engine, "flow_map", broken)
+    with pytest.raises(FloatingPointError, match="no flow today"):
+        list(VideoPass(str(two_shots), config()))
+
+
+def test_a_reader_who_stops_early_leaves_no_thread(two_shots):
+    running = threading.active_count()
+    reading = iter(VideoPass(str(two_shots), config()))
+    next(reading)
+    reading.close()
+    assert threading.active_count() == running
