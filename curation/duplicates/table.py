@@ -59,12 +59,10 @@ def others(settings: DuplicateSettings) -> list[Manifest]:
     return [Manifest.find(Path(folder).expanduser()) for folder in settings.against]
 
 
-def update(manifest: Manifest, settings: DuplicateSettings, progress: Progress = silent) -> pa.Table:
-    """Write the table if there is none that holds, and return it. Raises CurationError as `groups_of` does."""
-    table = groups_of(manifest, settings, progress=progress)
+def update(manifest: Manifest, settings: DuplicateSettings, progress: Progress = silent) -> None:
+    """Write the table unless the one on disk holds. Raises CurationError as `groups_of` does."""
     if not holds(manifest, settings):
-        write_table(table, path_of(manifest))
-    return table
+        write_table(groups_of(manifest, settings, progress=progress), path_of(manifest))
 
 
 def groups_of(

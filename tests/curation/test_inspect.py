@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation import inspect
+from curation.config import DuplicateSettings
+from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
 
@@ -182,3 +184,25 @@ def test_counts_leave_nulls_out_and_sort(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599.7, "1:00:00"), (36005, "10:00:05")])
 def test_clock(seconds: float, text: str) -> None:
     assert inspect.clock(seconds) == text
+
+
+def test_duplicates_are_columns_of_the_clips(tmp_path):
+    """Two copies and a clip that came after the table was made."""
+    schema = pa.schema([*CLIP_IDENTITY, score_field("phash", pa.list_(pa.uint64()), "hash", "", {"scorer": "hash"})])
+    made = Manifest(tmp_path / "manifest")
+    rows = [{"clip_id": c, "video_id": c, "uri": c, "shot": 0, "start": 0.0, "end": 3.0} for c in "abc"]
+    for row in rows:
+        row |= {"width": 64, "height": 36, "phash": [0x9C3A5E71D2480FB6, 0x3B1D7A94E06C52F8, 0xE4925B0D6F18C37A]}
+    made.commit(Shard("one", [], [], [], rows[:2]), schema)
+    duplicates.update(made, DuplicateSettings())
+    made.commit(Shard("two", [], [], [], rows[2:]), schema)
+    found = inspect.sql(
+        str(tmp_path), "SELECT clip_id, width, perceptual_group g, perceptual_size n FROM clips ORDER BY 1"
+    )
+    assert [tuple(r.values()) for r in found.to_pylist()] == [
+        ("a", 64, "a", 2),
+        ("b", 64, "a", 2),
+        ("c", 64, None, None),
+    ]
+    assert inspect.sql(str(tmp_path), "SELECT count(*) n FROM duplicates")["n"].to_pylist() == [2]
+    assert "perceptual_bits [bit]" in inspect.definitions(str(tmp_path))

@@ -194,3 +194,74 @@ def test_the_default_policy_asks_only_for_what_was_measured(manifest, tmp_path):
     """This manifest has motion and text_area, but neither of the default's other scores."""
     summary = select(SelectConfig(manifest=str(manifest.root), out=str(tmp_path / "selection")))
     assert [t.score for t in summary.thresholds] == ["motion", "text_area"]
+
+
+def copies(tmp_path, name, *clips):
+    """A manifest of one shard: (id, seed of the hashes, motion, width, embedding) a clip."""
+    schema = SCHEMA.append(score_field("embedding", pa.list_(pa.float16()), "embedding", "", {"scorer": "clip"}))
+    made = Manifest(tmp_path / name / "manifest")
+    rows = [
+        {
+            "clip_id": clip_id,
+            "video_id": clip_id,
+            "uri": f"{clip_id}.mp4",
+            "start": 0.0,
+            "end": 3.0,
+            "width": width,
+            "height": 360,
+            "motion": motion,
+            "phash": np.random.default_rng(seed).integers(0, 2**63, 6).tolist(),
+            "embedding": embedding,
+        }
+        for clip_id, seed, motion, width, embedding in clips
+    ]
+    made.commit(Shard("s", [], [], [], rows), schema)
+    return made
+
+
+def fallen(tmp_path):
+    rows = pq.read_table(tmp_path / "selection/rejected.parquet").to_pylist()
+    return {r["clip_id"]: (r["reasons"], r["duplicate_of"]) for r in rows}
+
+
+def test_a_copy_stays_where_the_better_one_falls_by_a_rule(tmp_path):
+    made = copies(tmp_path, "m", ("large", 1, 0.1, 1280, [1, 0]), ("small", 1, 5.0, 640, [1, 0]))
+    select(config(made, tmp_path, Rule(score="motion", min=1), drop_duplicates=True))
+    assert kept_ids(tmp_path) == ["small"]
+    assert fallen(tmp_path) == {"large": (["motion below 1"], None)}
+
+
+def test_what_an_existing_manifest_has_is_not_taken_again(tmp_path):
+    made = copies(
+        tmp_path, "m", ("new", 1, 1.0, 1280, [1, 0]), ("same", 2, 1.0, 640, [1, 0]), ("own", 3, 1, 640, [1, 0])
+    )
+    old = copies(tmp_path, "old", ("known", 1, 1.0, 320, [1, 0]), ("same", 2, 1.0, 640, [1, 0]))
+    first = select(config(made, tmp_path, drop_duplicates=True))
+    assert first.kept == 3
+    again = select(config(made, tmp_path, drop_duplicates=True, against=[str(old.root)]))
+    assert not again.already_done
+    assert kept_ids(tmp_path) == ["own"]
+    assert fallen(tmp_path) == {"new": (["duplicate"], "known"), "same": (["exact duplicate"], "same")}
+
+
+def test_clips_that_mean_the_same_fall_when_asked_for(tmp_path):
+    made = copies(tmp_path, "m", ("a", 1, 1.0, 1280, [1, 0]), ("b", 2, 1.0, 640, [1, 0.1]), ("c", 3, 1.0, 640, [0, 1]))
+    assert select(config(made, tmp_path, drop_duplicates=True)).kept == 3
+    wanted = Policy(duplicate_similarity=0.9)
+    summary = select(SelectConfig(manifest=str(made.root), out=str(tmp_path / "selection"), inline_policy=wanted))
+    assert fallen(tmp_path) == {"b": (["semantic duplicate"], "a")}
+    assert [step.rule for step in summary.funnel] == ["no duplicate", "no semantic duplicate"]
+
+
+def test_groups_are_scores_that_a_rule_may_ask_for(manifest, tmp_path):
+    select(config(manifest, tmp_path, Rule(score="perceptual_representative", min=1)))
+    assert set(fallen(tmp_path)) == {"c099"}
+    select(config(manifest, tmp_path, Rule(score="perceptual_size", min=2)))
+    assert kept_ids(tmp_path) == ["c098", "c099"]
+    assert pq.read_schema(tmp_path / "selection/clips.parquet").names == manifest.schema("clips").names
+
+
+def test_meaning_cannot_be_compared_without_embeddings(manifest, tmp_path):
+    policy = Policy(duplicate_similarity=0.9)
+    with pytest.raises(CurationError, match="the manifest has none"):
+        select(SelectConfig(manifest=str(manifest.root), out=str(tmp_path / "s"), inline_policy=policy))
