@@ -184,6 +184,7 @@ def _summary(manifest: str) -> str:
             ],
         ),
         _scores(clips),
+        _table("Duplicates", ("", ">groups", ">clips in them", ">repeats"), _repeats(manifest)),
         _table(
             "Longest clips",
             (">seconds", ">from", ">to", "video"),
@@ -198,6 +199,18 @@ def _summary(manifest: str) -> str:
         ),
     ]
     return "\n\n".join(b for b in blocks if b) + "\n"
+
+
+def _repeats(manifest: str) -> list[tuple[str, int, int, int]]:
+    """(kind, groups of several clips, their clips, those that are not the representative), where there are any."""
+    path, rows = duplicates.path_of(Manifest.find(manifest)), []
+    for kind in duplicates.KINDS if path.is_file() else ():
+        columns = [f"{kind}_{what}" for what in ("group", "size", "representative")]
+        table = pq.read_table(path, columns=columns)
+        table = table.filter(pc.greater(table[columns[1]], 1))  # type: ignore[attr-defined]
+        repeats = pc.sum(pc.equal(table[columns[2]], 0)).as_py() or 0  # type: ignore[attr-defined]
+        rows.append((kind, pc.count_distinct(table[columns[0]]).as_py(), len(table), repeats))  # type: ignore[attr-defined]
+    return [row for row in rows if row[2]]
 
 
 def counts(table: ds.Dataset, *columns: str) -> list[tuple[Any, int]]:

@@ -19,6 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
+from curation.duplicates import table as duplicates
 from curation.inspect import clock, counts, lengths, note, numbers, open_table, printable, readable, score_fields
 from curation.manifest import Manifest, definition_of, writing
 from curation.pictures import contact_sheet, histogram_svg, number
@@ -60,7 +61,7 @@ def render(manifest: str, selection: str | None = None) -> str:
             "selection": chosen.summary if chosen else None,
             "stale": bool(chosen) and chosen.summary.manifest_hash != found.hash(),
             "summary": _summary(manifest, clips, chosen),
-            "scores": _scores(clips, chosen),
+            "scores": _scores(clips, _groups(found), chosen),
             "sheets": _sheets(clips, chosen),
             "lineage": _lineage(found, clips, chosen),
             **_trouble(manifest),
@@ -108,15 +109,22 @@ def _summary(manifest: str, clips: ds.Dataset, chosen: _Selection | None) -> lis
     return figures
 
 
-def _scores(clips: ds.Dataset, chosen: _Selection | None) -> list[dict[str, Any]]:
+def _groups(found: Manifest) -> ds.Dataset:
+    """The manifest's table of duplicates, without rows or columns if it has none."""
+    path = duplicates.path_of(found)
+    return ds.dataset(path) if path.is_file() else ds.dataset(pa.table({}))
+
+
+def _scores(clips: ds.Dataset, groups: ds.Dataset, chosen: _Selection | None) -> list[dict[str, Any]]:
     """One entry a score, those with a threshold first: its histogram, its definition in words, its counts."""
     bounds = {t.score: t for t in chosen.summary.thresholds} if chosen else {}
-    fields = {f.name: f for f in score_fields(clips.schema)}
-    fields |= {name: clips.schema.field(name) for name in bounds if name in clips.schema.names}
+    sizes = [f for f in score_fields(groups.schema) if f.name in {"perceptual_size", "semantic_size"}]
+    fields = {f.name: f for f in (*score_fields(clips.schema), *sizes)}
+    fields |= {f.name: f for f in (*clips.schema, *groups.schema) if f.name in bounds}
     entries = []
     for name in sorted(fields, key=lambda n: n not in bounds):  # a stable sort keeps the manifest's order
-        values, missing = numbers(clips, name)
-        kept = numbers(chosen.kept, name)[0] if chosen else None
+        values, missing = numbers(clips if name in clips.schema.names else groups, name)
+        kept = numbers(chosen.kept, name)[0] if chosen and name in chosen.kept.schema.names else None
         bound = bounds.get(name, Threshold(name, None, None, ""))
         measured = definition_of(fields[name]) or {}
         entries.append(

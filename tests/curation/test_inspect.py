@@ -206,3 +206,5 @@ def test_duplicates_are_columns_of_the_clips(tmp_path):
     ]
     assert inspect.sql(str(tmp_path), "SELECT count(*) n FROM duplicates")["n"].to_pylist() == [2]
     assert "perceptual_bits [bit]" in inspect.definitions(str(tmp_path))
+    line = next(line for line in inspect.summarise(str(tmp_path)).splitlines() if line.startswith("perceptual"))
+    assert line.split()[1:] == ["1", "2", "1"]  # groups, clips in them, repeats

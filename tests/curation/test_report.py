@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from curation.config import Policy, Rule, SelectConfig
+from curation.config import DuplicateSettings, Policy, Rule, SelectConfig
+from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.inspect import printable
 from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
@@ -270,6 +271,9 @@ def test_duplicates_name_what_they_repeat(tmp_path: Path) -> None:
     select(SelectConfig(manifest=str(root), out=str(root / "selection"), inline_policy=Policy(rules=[])))
     text = Page(render(str(root), str(root / "selection"))).text()
     assert "duplicate · 1 clip" in text
+    assert "perceptual_size" not in text
+    duplicates.update(Manifest.find(root), DuplicateSettings())
+    assert "perceptual_size" in Page(render(str(root), str(root / "selection"))).text()
     assert "repeats film 1.mp4 at 1:01.0" in text
 
 
