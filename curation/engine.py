@@ -122,7 +122,7 @@ class VideoPass:
 
     def _drafts(self) -> Iterator[_Draft]:
         """Decode and find the clips."""
-        end = 0.0
+        end, first = 0.0, 0
         cascade: Cascade | None = Cascade(self.config.cuts, self.info.fps)
         for frame in ahead(self.decoder):
             end = frame.time + frame.duration
@@ -132,9 +132,10 @@ class VideoPass:
                     cascade = None
                 continue
             if cascade is None:
-                cascade = self._resume(frame)
+                cascade, first = self._resume(frame), frame.index
             self._remember(frame)
-            for transition in cascade.push(frame.index, frame.time, frame.small_bgr(self.config.cuts.width_px)):
+            bgr = frame.small_bgr(self.config.cuts.width_px)
+            for transition in cascade.push(frame.index - first, frame.time, bgr):
                 yield from self._cross(transition)
             yield from self._take(cascade.settled_until, final=False)
             self._forget()
