@@ -30,7 +30,7 @@ def candidates(flat: np.ndarray, owner: np.ndarray) -> np.ndarray:
     for mask in _masks(len(flat)):
         parts = [found]
         key = flat & mask
-        order = np.lexsort((flat, key))
+        order = np.argsort(key)
         key, hashes, clip = key[order], flat[order], owner[order]
         at = np.arange(len(key))
         for step in range(1, NEIGHBOURS + 1):

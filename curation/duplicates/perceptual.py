@@ -30,7 +30,7 @@ def group_perceptual(
     leader, distance = np.arange(count), np.zeros(count, np.float32)
     alive, seen = np.ones(count, bool), np.empty(0, np.int64)
     for _ in range(_ROUNDS):
-        # A large group does not fit its bucket at once: its remaining representatives meet in the next round.
+        # A large group does not fit its buckets at once: those of it that are left meet in the next round.
         pairs = _pairs(hashes, alive, with_mirrored)
         pairs = pairs[shots[pairs[:, 0]] != shots[pairs[:, 1]]]
         if known is not None:
@@ -48,6 +48,8 @@ def group_perceptual(
         if not merged:
             break
         leader[list(merged)] = list(merged.values())
+        alive[:] = False
+        alive[pairs] = True
         alive[list(merged)] = False
     _settle(leader, distance, hashes, bits, with_mirrored)
     return Grouping(leader, distance, hashes.lengths > 0)

@@ -59,7 +59,7 @@ def test_a_folder_becomes_a_manifest_and_a_second_run_does_nothing(footage):
     seen = []
     summary = curate(config(footage), lambda *step: seen.append(step))
     assert (summary.videos, summary.videos_failed, summary.shots, summary.clips) == (3, 2, 2, 2)
-    assert seen[-1] == ("measuring", 3, 3)
+    assert ("measuring", 3, 3) in seen
     manifest = Manifest.find(summary.manifest)
     clips = manifest.read("clips").to_pylist()
     for clip in clips:
