@@ -25,9 +25,11 @@ from torch import nn
 
 from curation.config import WeightSettings
 from curation.scores import language_models
+from curation.scores.accelerator import Halving, half
 from curation.scores.base import ClipFrames, Scorer
 from curation.scores.clip import ClipScores
 from curation.scores.coca import BEAMS, MAX_LENGTH, MIN_LENGTH, CocaCaption
+from curation.scores.craft import Craft
 from curation.scores.openclip import OpenClip, PictureCaptioner, aesthetic_head
 from curation.scores.video_captioner import BEAMS as VIDEO_BEAMS
 from curation.scores.video_captioner import MAX_NEW_TOKENS, VideoCaption
@@ -132,6 +134,37 @@ def clip_row(clips: Sequence[ClipFrames]) -> Row:
         return f"cosine of two clips {np.abs(a @ a.T - b @ b.T).max():.1e}, aesthetic {beauty:.1e}"
 
     return Row("CLIP ViT-L/14, 3 frames", len(batch), score_all(scorer, batch), bare, error)
+
+
+def craft_row(clips: Sequence[ClipFrames]) -> Row:
+    """EasyOCR's CRAFT on three frames as they are, to heat maps in host memory: boxes are a matter of the CPU."""
+    from easyocr.craft import CRAFT
+
+    torch.manual_seed(0)
+    net = randomise(CRAFT(pretrained=False).to(CARD).eval())
+    craft = Craft(net, CARD)
+    batch = clips[:32]
+    frames = [frame for clip in batch for frame in clip.frames]
+    halving = Halving(24)
+
+    def ours() -> np.ndarray:
+        return torch.stack(halving(lambda some: craft.on_card(some).unbind(), frames)).cpu().numpy()
+
+    pixels = torch.from_numpy(np.stack(frames)).to(CARD).permute(0, 3, 1, 2).float().div_(64).sub_(2)
+
+    @torch.inference_mode()
+    def bare() -> list[torch.Tensor]:
+        with torch.autocast(CARD.type, half(CARD)):
+            return [net(part)[0] for part in pixels.split(24)]
+
+    @torch.inference_mode()
+    def error() -> str:
+        exact = net(pixels[:24])[0]
+        with torch.autocast(CARD.type, half(CARD)):
+            difference = (net(pixels[:24])[0].float() - exact).abs() / exact.std()
+        return f"heat {float(difference.mean()):.1e} mean, {float(difference.max()):.1e} largest, in its own deviations"
+
+    return Row("CRAFT heat maps, 3 frames", len(batch), ours, bare, error)
 
 
 def coca_row(clips: Sequence[ClipFrames]) -> Row:
@@ -252,7 +285,12 @@ def seconds(run: Callable[[], object], times: int) -> float:
     return (time.perf_counter() - began) / times
 
 
-ROWS: dict[str, Callable[[Sequence[ClipFrames]], Row]] = {"clip": clip_row, "coca": coca_row, "blip": blip_row}
+ROWS: dict[str, Callable[[Sequence[ClipFrames]], Row]] = {
+    "clip": clip_row,
+    "craft": craft_row,
+    "coca": coca_row,
+    "blip": blip_row,
+}
 
 
 def main() -> None:

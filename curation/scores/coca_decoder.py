@@ -14,66 +14,99 @@ from torch.nn import functional as F
 
 
 class CocaDecoder:
-    """The decoder of one batch of pictures (Yu et al. 2022, section 3.2), `beams` captions under way for each.
+    """The decoder of a batch of pictures (Yu et al. 2022, section 3.2), `beams` captions under way for each.
 
-    `states` are the picture's tokens (pictures, tokens, width) as `net` encoded them. Rows are captions, those of one
-    picture next to each other. A caption holds at most `longest` tokens.
+    Rows are captions, those of one picture next to each other. A caption holds at most `longest` tokens. Every step has
+    the same shapes, so that on a card a step is recorded once and replayed: launching its thousand small kernels one by
+    one takes several times as long as they run.
     """
 
-    def __init__(self, net: open_clip.CoCa, states: Tensor, beams: int, longest: int) -> None:
+    def __init__(self, net: open_clip.CoCa, pictures: int, beams: int, longest: int) -> None:
         self.text: Any = net.text
         self.decoder: Any = net.text_decoder
         self.speaking = list(self.text.transformer.resblocks)  # the tower that knows the text alone
         self.looking = list(zip(self.decoder.resblocks, self.decoder.cross_attn, strict=True))
-        self.beams = beams
-        rows = len(states) * beams
-        layers = len(self.speaking) + len(self.looking)
-        self._kept = states.new_empty(2, layers, rows, longest, self.text.width)  # keys and values of the text
-        self._valid = torch.ones(rows, longest, dtype=torch.bool, device=states.device)
-        self._seen = [_project(cross.attn, cross.ln_1_kv(states)) for _, cross in self.looking]
-        self.length = 0
+        self.pictures, self.beams, self.longest = pictures, beams, longest
+        rows, layers = pictures * beams, len(self.speaking) + len(self.looking)
+        like = self.decoder.ln_final.weight
+        self._kept = like.new_zeros(2, layers, rows, longest, self.text.width)  # keys and values of the text
+        # The mask of padding may be a position late, see _mask: so it has one more.
+        self._valid = torch.ones(rows, longest + 1, dtype=torch.bool, device=like.device)
+        self._places = torch.arange(longest, device=like.device)
+        self._at = torch.zeros(1, dtype=torch.long, device=like.device)
+        self._tokens, self._rows = torch.zeros(2, rows, dtype=torch.long, device=like.device)
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._logits = like.new_zeros(0)
+
+    def begin(self, states: Tensor) -> None:
+        """New captions, of the pictures whose tokens (pictures, tokens, width) the network has encoded."""
+        seen = [_project(cross.attn, cross.ln_1_kv(states)) for _, cross in self.looking]
+        if not self._seen:
+            self._seen = seen
+        for kept, new in zip(self._seen, seen, strict=True):
+            for old, fresh in zip(kept, new, strict=True):
+                old.copy_(fresh)
+        self._valid.fill_(True)
+        self._at.zero_()
+
+    def record(self) -> None:
+        """Record a step on the card. Only after `begin`, which has to be called again before the first step."""
+        self._run()  # libraries make their handles and workspaces
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._logits = self._run()
+        self._graph = graph
 
     def step(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """Append to each caption its newest token: int64 (rows,) -> logits (rows, vocabulary) of the one after it.
 
-        Row i goes on from what row `rows[i]`, a caption of the same picture, was before.
+        Row i goes on from what row `rows[i]`, a caption of the same picture, was before. The next step may overwrite
+        what is returned.
         """
-        at = self.length
-        self.length += 1
-        if at:
-            self._kept[:, :, :, :at] = self._kept[:, :, rows, :at]
-            self._valid = self._valid[rows]  # all of it: it may be one position ahead
-        self._mask(tokens, at)
-        text = self.text
-        x = text.token_embedding(tokens)[:, None] + text.positional_embedding[at]
+        self._tokens.copy_(tokens)
+        self._rows.copy_(rows)
+        if self._graph is None:
+            return self._run()
+        self._graph.replay()
+        return self._logits
+
+    def _run(self) -> Tensor:
+        text, tokens = self.text, self._tokens
+        self._kept.copy_(self._kept[:, :, self._rows])
+        self._valid.copy_(self._valid[self._rows])
+        self._mask(tokens)
+        said = (self._places <= self._at)[None, None, None]
+        valid = said & self._valid[:, None, None, :-1] if text.cls_emb is not None else said
+        x = text.token_embedding(tokens)[:, None] + text.positional_embedding[self._at]
         x = x.to(self._kept.dtype)
-        masked = self._valid[:, None, None, : at + 1] if text.cls_emb is not None else None
         for layer, block in enumerate(self.speaking):
-            x = _block(block, x, self._attend(block.attn, block.ln_1(x), layer, masked))
+            x = _block(block, x, self._attend(block.attn, block.ln_1(x), layer, valid))
         if text.cls_emb is None:
             x = text.ln_final(x)
         for layer, ((block, cross), seen) in enumerate(zip(self.looking, self._seen, strict=True), len(self.speaking)):
-            x = _block(block, x, self._attend(block.attn, block.ln_1(x), layer, None))
+            x = _block(block, x, self._attend(block.attn, block.ln_1(x), layer, said))
             x = _block(cross, x, self._look(cross.attn, cross.ln_1(x), *seen))
         x = self.decoder.ln_final(x)[:, 0]
+        self._at += 1
         return x if self.decoder.text_projection is None else x @ self.decoder.text_projection
 
-    def _mask(self, tokens: Tensor, at: int) -> None:
+    def _mask(self, tokens: Tensor) -> None:
         """The text tower does not attend to padding, whose number CLIP's tokenizer also gives to "!".
 
         Published CoCa weights were trained with that mask one position late, which open_clip keeps up.
         """
         late = 0 if self.text.correct_cls_mask else 1
-        if at + late < self._valid.shape[1]:
-            self._valid[:, at + late] = tokens != self.text.pad_id
+        self._valid.index_copy_(1, self._at + late, (tokens != self.text.pad_id)[:, None])
 
-    def _attend(self, attn: Any, x: Tensor, layer: int, mask: Tensor | None) -> Tensor:
-        """Self-attention of the newest token (rows, 1, width) to all tokens so far."""
+    def _attend(self, attn: Any, x: Tensor, layer: int, mask: Tensor) -> Tensor:
+        """Self-attention of the newest token (rows, 1, width) to those that `mask` shows."""
         query, *newest = F.linear(x, attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
-        kept = self._kept[:, layer]
-        kept[:, :, self.length - 1] = torch.stack([part[:, 0] for part in newest])
-        keys, values = (part[:, : self.length].unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for part in kept)
-        query = query.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+        kept = self._kept[:, layer].index_copy_(2, self._at, torch.stack(newest))
+        query, keys, values = (
+            part.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for part in (query, kept[0], kept[1])
+        )
         out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
         return attn.out_proj(out.transpose(1, 2).flatten(2))
 

@@ -121,6 +121,7 @@ class PictureCaptioner:
         if not isinstance(self.model.tokenizer, open_clip.SimpleTokenizer):
             raise ValueError(f"{folder.name} has another tokenizer than CLIP's: its captions cannot be spelt")
         coca_decoder.check(self.model.net)
+        self._decoder: CocaDecoder | None = None
         self.tokenizer = self.model.tokenizer
 
     def caption(self, frames: Sequence[np.ndarray], beams: int, min_length: int, max_length: int) -> list[str]:
@@ -131,19 +132,33 @@ class PictureCaptioner:
     @torch.inference_mode()
     def search(self, pixels: Tensor, beams: int, min_length: int, max_length: int) -> list[list[int]]:
         """Pictures (n, 3, height, width) as `OpenClip.pixels` gives them -> the tokens of a caption each."""
-        net: Any = self.model.net
-        longest = min(max_length, net.context_length)
-        decoder = CocaDecoder(net, net(pixels)["image_embs"], beams, longest)
-        return beam_search(
+        states = self.model.net(pixels)["image_embs"]
+        decoder = self._begun(states, beams, min(max_length, self.model.net.context_length))
+        found = beam_search(
             decoder.step,
-            len(pixels),
+            decoder.pictures,
             start=self.tokenizer.sot_token_id,
             end=self.tokenizer.eot_token_id,
             beams=beams,
             min_length=min_length,
-            max_length=longest,
+            max_length=decoder.longest,
             on=self.model.device,
         )
+        return found[: len(pixels)]
+
+    def _begun(self, states: Tensor, beams: int, longest: int) -> CocaDecoder:
+        """A decoder for these pictures. On a card, the last batch's if it is large enough: some rows then idle."""
+        last = self._decoder
+        if last is None or last.pictures < len(states) or (last.beams, last.longest) != (beams, longest):
+            last = self._decoder = None  # its memory first
+            last = CocaDecoder(self.model.net, len(states), beams, longest)
+            if states.is_cuda:
+                last.begin(states)
+                last.record()
+                self._decoder = last
+        idle = states.new_zeros(last.pictures - len(states), *states.shape[1:])
+        last.begin(torch.cat([states, idle]))
+        return last
 
 
 def beam_search(

@@ -25,7 +25,7 @@ class Similarity(Scorer):
     name = "similarity"
     version = 1
     requires = ("embedding", *CAPTIONS.values())
-    resources = Resources(cpus=1, memory_gb=0.7)
+    resources = Resources(cpus=1, memory_gb=0.2)
 
     def __init__(self, folder: str = "") -> None:
         self.folder = folder

@@ -56,7 +56,7 @@ class Tags(Scorer):
 
     name = "tags"
     version = 1
-    resources = Resources(cpus=1, memory_gb=1.0)
+    resources = Resources(cpus=1, memory_gb=0.2)
 
     def __init__(self, folder: str = "") -> None:
         self.folder = folder

@@ -27,7 +27,7 @@ class VideoCaption(Scorer):
     name = "video_captioner"
     version = 2  # 1 saw first, middle and last frame
     sees = ("uniform",)
-    batch_size = 32
+    batch_size = 64  # a step of the search takes little longer for so many clips than for half of them
 
     def __init__(self, weights: WeightSettings | None = None, prompt: str = "") -> None:
         self.weights = weights or WeightSettings()

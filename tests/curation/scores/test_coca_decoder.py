@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.scores.coca_decoder import CocaDecoder, check
-from curation.scores.openclip import OpenClip
+from curation.scores.openclip import OpenClip, PictureCaptioner
 
 BEAMS, LONGEST = 2, 12
 BANG = 0  # the number of "!" is that of padding, too
@@ -29,7 +29,11 @@ def test_logits_are_those_of_open_clips_forward(net, correct_mask, seed, length)
     pixels = torch.randn(3, 3, 32, 32, generator=generator)
     with torch.inference_mode():
         states = net(pixels)["image_embs"]
-        decoder = CocaDecoder(net, states, BEAMS, LONGEST)
+        decoder = CocaDecoder(net, 3, BEAMS, LONGEST)
+        for forgotten in (torch.randn_like(states), states):
+            decoder.begin(forgotten)
+            if forgotten is not states:
+                decoder.step(draw(49408, 3 * BEAMS), torch.arange(3 * BEAMS))
         said = torch.zeros(3 * BEAMS, 0, dtype=torch.long)
         for _ in range(length):
             rows = torch.arange(3 * BEAMS) // BEAMS * BEAMS + draw(BEAMS, 3 * BEAMS)
@@ -43,6 +47,32 @@ def test_logits_are_those_of_open_clips_forward(net, correct_mask, seed, length)
             output_labels=False,
         )["logits"][:, -1]  # fmt: skip
     torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA card")
+def test_a_recorded_step_is_the_step(coca_folder):
+    net = OpenClip(coca_folder, on_card="pure_bf16").net
+    decoders = [CocaDecoder(net, 3, BEAMS, LONGEST) for _ in range(2)]
+    generator = torch.Generator("cuda").manual_seed(0)
+    with torch.inference_mode():
+        states = net(torch.randn(3, 3, 32, 32, device="cuda", generator=generator).to(torch.bfloat16))["image_embs"]
+        for decoder in decoders:
+            decoder.begin(states)
+        decoders[0].record()
+        decoders[0].begin(states)
+        for _ in range(LONGEST):
+            tokens = torch.randint(49408, (6,), device="cuda", generator=generator)
+            rows = torch.tensor([1, 0, 2, 2, 5, 4], device="cuda")
+            recorded, run = (decoder.step(tokens, rows) for decoder in decoders)
+            torch.testing.assert_close(recorded, run, atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA card")
+def test_rows_that_idle_change_no_caption(coca_folder, picture):
+    frames = [picture(name) for name in ("astronaut", "coffee", "rocket")]
+    captioner = PictureCaptioner(coca_folder)
+    whole = captioner.caption(frames, 2, 5, 12)
+    assert [captioner.caption([f], 2, 5, 12)[0] for f in frames] == whole
 
 
 def test_a_text_tower_that_looks_ahead_is_refused(coca_folder):
