@@ -85,18 +85,23 @@ def single_pass(film: str, flow: bool) -> Run:
 
 
 def through_ray(film: str) -> Run:
-    """The pass with flow as `rushes curate` runs it, without scorers: Ray, the manifest and its commit included."""
+    """The pass with flow as `rushes curate` runs it, without scorers: Ray, the manifest and its commit included. Apart:
+    Ray's start and end, and a first run, on one second of film, in which its processes import what they need."""
     from curation import plan
     from curation.config import CurateConfig
 
-    with tempfile.TemporaryDirectory() as out:
-        config = CurateConfig(videos=film, out=out)
+    plan.scorers_for = lambda config: []
+    with tempfile.TemporaryDirectory() as folder:
+        second = str(Path(folder) / "second.mp4")
+        repeat_packets(film, second, 1.0)
         began = time.perf_counter()
-        with plan._ray(config):
+        with plan._ray(CurateConfig(videos=film)):
+            plan.curate(CurateConfig(videos=second, out=str(Path(folder) / "first")))
             started = time.perf_counter()
-            plan.scorers_for = lambda config: []
-            summary = plan.curate(config)
+            summary = plan.curate(CurateConfig(videos=film, out=str(Path(folder) / "out")))
             ended = time.perf_counter()
+        if summary.videos_failed:
+            raise SystemExit(f"{film}: curation failed: {summary}")
         return Run(ended - started, started - began + time.perf_counter() - ended, clips=summary.clips)
 
 
@@ -121,7 +126,7 @@ ROWS: dict[str, tuple[str, Callable[[str], Run]]] = {
 
 def with_memory(work: Callable[[str], Run], film: str) -> Run:
     """Run the work and note the most memory that this process and its children held at a time: proportional set size,
-    so that what they share counts once, looked at four times a second."""
+    so that what they share counts once, looked at every second: Ray has a dozen."""
     me, done, most = psutil.Process(), threading.Event(), [0.0]
 
     def held(process: psutil.Process) -> int:
@@ -131,7 +136,7 @@ def with_memory(work: Callable[[str], Run], film: str) -> Run:
             return 0  # it ended while we looked
 
     def watch() -> None:
-        while not done.wait(0.25):
+        while not done.wait(1.0 if most[0] else 0.1):
             most[0] = max(most[0], sum(held(p) for p in (me, *me.children(recursive=True))) / 2**20)
 
     watcher = threading.Thread(target=watch)

@@ -89,12 +89,13 @@ class Decoder:
                 if index:
                     gaps = min(gaps[0], time - last), max(gaps[1], time - last)
                 duration = picture.duration * tick if picture.duration else 1.0 / info.fps
+                context = stream.codec_context
                 yield Frame(
                     index=index,
                     time=time,
                     duration=duration,
                     keyframe=bool(picture.key_frame),
-                    damaged_from=damage.see(picture, time, end, stream.codec_context.reorder_depth),
+                    damaged_from=damage.see(picture, time, end, context.reorder_depth + context.thread_count),
                     picture=picture,
                     rotation=info.rotation,
                     width=info.width,
@@ -112,7 +113,8 @@ class Decoder:
 
 
 class _Damage:
-    """Follows damage from its first sign to the next keyframe that was decoded after it."""
+    """Follows damage from its first sign to the next keyframe that was decoded after it. What neither the container
+    nor the decoder notices (a flipped bit that is valid syntax, packets that AVI lost) shows no sign."""
 
     def __init__(self, stretches: list[tuple[float, float]]) -> None:
         self._stretches = stretches
@@ -125,9 +127,9 @@ class _Damage:
         """A packet gave no picture."""
         self._lost, self._pictures = True, 0
 
-    def see(self, picture: VideoFrame, time: float, end: float, reorder_depth: int) -> float | None:
+    def see(self, picture: VideoFrame, time: float, end: float, delay: int) -> float | None:
         """The time from which pictures are damaged, this one included; None if it is sound. `end` is when the picture
-        before it ended."""
+        before it ended, `delay` how many pictures may lie between their packet and their turn."""
         if self._since is None and self._lost:
             self._since = min(time, end)
         elif self._since is None and picture.is_corrupt:
@@ -140,7 +142,7 @@ class _Damage:
         else:
             self._b_run.clear()
         # a keyframe that comes sooner may have been decoded before the damage, and only be shown after it
-        if self._since is not None and picture.key_frame and self._pictures > reorder_depth:
+        if self._since is not None and picture.key_frame and self._pictures > delay:
             self._stretches.append((self._since, time))
             self._since = None
         return self._since

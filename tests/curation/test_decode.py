@@ -110,6 +110,27 @@ def test_a_broken_packet_costs_what_rests_on_it_and_nothing_else(tmp_path, write
             assert np.array_equal(frame.picture.to_ndarray(), sound[round(frame.time + offset, 3)])
 
 
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+@pytest.mark.parametrize("where", [0.2, 0.5, 0.6, 0.76])
+def test_a_hole_in_the_file_costs_what_lay_in_it(tmp_path, write_video, suffix, where):
+    """2000 bytes of noise across packets and their headers."""
+    wide = texture(12, 120, 320)
+    path = write_video(tmp_path / f"hole{suffix}", [wide[:, i : i + 160] for i in range(150)])
+    sound = {round(f.time, 2): f.picture.to_ndarray() for f in Decoder(str(path))}
+    data = bytearray(path.read_bytes())
+    at = int(len(data) * where)
+    data[at : at + 2000] = random.Random(1).randbytes(2000)
+    path.write_bytes(data)
+    decoder = Decoder(str(path))
+    frames = list(decoder)
+    (damage,) = decoder.info.damage
+    assert damage[1] - damage[0] < 1.5
+    assert frames[-1].time == pytest.approx(149 / 25, abs=2e-3)
+    for frame in frames:
+        if not damage[0] <= frame.time < damage[1]:
+            assert np.array_equal(frame.picture.to_ndarray(), sound[round(frame.time, 2)])
+
+
 def test_a_sound_video_has_no_damage(two_shots):
     decoder = Decoder(str(two_shots))
     assert all(f.damaged_from is None for f in decoder)

@@ -193,7 +193,7 @@ def test_without_flow_everything_else_is_the_same(two_shots):
 
 
 def test_an_error_while_a_clip_is_finished_is_raised(two_shots, monkeypatch):
-    def broken(previous, current):
+    def broken(*pictures):
         raise FloatingPointError("no flow today")
 
     monkeypatch.setattr(engine, "flow_map", broken)
