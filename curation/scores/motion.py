@@ -1,10 +1,11 @@
 """How much and how a clip moves: mean optical flow (Blattmann et al. 2023, appendix C) and what the camera does.
 
-Farneback's flow (2003) between neighbouring 2 fps frames; each flow map is reduced to 16 px on the short side, and the
-magnitude is then averaged over time and space, in this order: opposite motions inside one cell cancel.
+Flow between neighbouring 2 fps frames; each flow map is reduced to 16 px on the short side, and the magnitude is then
+averaged over time and space, in this order: opposite motions inside one cell cancel. No pair straddles a cut.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -12,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from curation.config import MotionSettings
-from curation.scores.base import ClipFrames, Column, Scorer
+from curation.scores.base import ClipFrames, Column, Resources, Scorer
+from curation.scores.raft import UPDATES, Raft
+from curation.weights import Resolved, raft_model, resolve
 
 # Farneback's parameters are part of the score's definition: another window or depth gives other magnitudes.
 FARNEBACK = {
@@ -24,26 +27,47 @@ FARNEBACK = {
     "poly_sigma": 1.2,
     "flags": 0,
 }
+DIS = {"dis_preset": "fast"}
+DIS_LEAST = 16  # px; below, OpenCV raises or crashes
 SHORT_SIDE = 16
 STILL = 1.0  # percent of the short side per second below which the camera stands still
 AGREEMENT = 0.5  # share of the picture that has to follow the camera model
+PERCENTILES = (5, 50, 95)
 BUCKET_FULL = 100.0  # percent of the short side per second that fills the last bucket
 
 
-def flow_map(previous: np.ndarray, current: np.ndarray, short_side: int = SHORT_SIDE) -> np.ndarray:
-    """Farneback's optical flow from `previous` to `current`, reduced in space.
+def flow_map(
+    previous: np.ndarray, current: np.ndarray, method: str = "farneback", short_side: int = SHORT_SIDE
+) -> np.ndarray:
+    """Optical flow from `previous` to `current` by Farneback (2003) or DIS (Kroeger et al. 2016), reduced in space.
 
-    Both are uint8 grey pictures (h, w) of one size. Returns float16 (h', w', 2) whose short side is `short_side` cells
-    (or the pictures' own, if smaller): displacement x right and y down, still in pixels of the given pictures.
-    Raises ValueError on pictures that do not fit together.
+    Both are uint8 grey pictures (h, w) of one size. Returns float16 (h', w', 2) as `reduced` does. Raises ValueError on
+    pictures that do not fit together.
     """
     if previous.ndim != 2 or previous.shape != current.shape or previous.dtype != np.uint8 or current.dtype != np.uint8:
         raise ValueError(
             f"flow needs two uint8 grey pictures of one size, not {previous.shape} {previous.dtype} "
             f"and {current.shape} {current.dtype}"
         )
-    flow = cv2.calcOpticalFlowFarneback(previous, current, None, **FARNEBACK)  # type: ignore[call-overload]
-    height, width = previous.shape
+    if method == "dis":
+        if min(previous.shape) < DIS_LEAST:
+            raise ValueError(f"DIS needs pictures of {DIS_LEAST} px or more, not {previous.shape}")
+        # One for each call: it keeps buffers, which threads must not share.
+        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        flow = dis.calc(np.ascontiguousarray(previous), np.ascontiguousarray(current), None)  # type: ignore[call-overload]
+    elif method == "farneback":
+        flow = cv2.calcOpticalFlowFarneback(previous, current, None, **FARNEBACK)  # type: ignore[call-overload]
+    else:
+        raise ValueError(f"{method} is no method of the single pass")
+    return reduced(flow, short_side)
+
+
+def reduced(flow: np.ndarray, short_side: int = SHORT_SIDE) -> np.ndarray:
+    """A flow map (h, w, 2) as float16 (h', w', 2) whose short side is `short_side` cells (or its own, if smaller).
+
+    Displacement x right and y down, still in pixels of the pictures that the flow was computed on.
+    """
+    height, width = flow.shape[:2]
     scale = min(1.0, short_side / min(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cv2.resize(flow, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 2).astype(np.float16)
@@ -116,20 +140,28 @@ def motion_bucket(motion: float, flow_size: tuple[int, int], fps: float) -> int:
 
 
 class Motion(Scorer):
-    """Flow magnitude and camera motion from the flow maps that decoding left."""
+    """Flow magnitude and camera motion, from the flow maps that decoding left or, with RAFT, from its grey samples."""
 
     name = "motion"
     version = 1
 
-    def __init__(self, settings: MotionSettings | None = None) -> None:
+    def __init__(self, settings: MotionSettings | None = None, folder: str = "") -> None:
         self.config = settings or MotionSettings()
+        self.folder = folder
+        self._raft: Raft | None = None
+        raft = self.config.method == "raft"
+        self.sees = ("samples",) if raft else ("flow",)  # type: ignore[misc]
+        self.resources = Resources(cpus=1, gpus=0.1, memory_gb=3) if raft else Resources()
 
     @property
     def columns(self) -> Sequence[Column]:
         unit = "px of flow size / interval"
         return [
             Column("motion", pa.float32(), "mean flow magnitude over time and space", unit),
-            Column("motion_p95", pa.float32(), "95th percentile of the flow magnitude over time and space", unit),
+            *(
+                Column(f"motion_p{p:02d}", pa.float32(), f"{p}th percentile of it over time and space", unit)
+                for p in PERCENTILES
+            ),
             Column("camera", pa.string(), "static, pan, tilt or zoom with its direction, shake or complex"),
             Column("camera_vector", pa.list_(pa.float32()), "mean camera motion: dx right, dy down, zoom", unit),
             Column("motion_bucket", pa.int32(), "255 ln(1 + r) / ln(101), r = percent of the short side per second"),
@@ -137,34 +169,61 @@ class Motion(Scorer):
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool]:
-        return {
-            "method": "farneback",
+        said: dict[str, str | int | float | bool] = {
+            "method": self.config.method,
             "fps": self.config.fps,
             "size_px": self.config.size_px,
             "short_side": SHORT_SIDE,
             "camera_still_percent_per_s": STILL,
             "camera_agreement": AGREEMENT,
             "bucket_full_percent_per_s": BUCKET_FULL,
-            **FARNEBACK,
         }
+        if self.config.method == "farneback":
+            return said | FARNEBACK
+        if self.config.method == "dis":
+            return said | DIS
+        return said | {"raft_updates": UPDATES, "pixels": "luma"} | self._weights().identity("raft")
+
+    def load(self) -> None:
+        """RAFT's weights, where it is the method. Raises MissingWeightsError."""
+        if self.config.method == "raft" and self._raft is None:
+            self._raft = Raft(self._weights().file())
 
     def score(self, clips: Sequence[ClipFrames], known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Raises ValueError for a clip without a pair of samples: no motion seen is not no motion."""
-        return [self._measure(clip) for clip in clips]
+        if self.config.method != "raft":
+            return [self._measure(clip.flow, clip.flow_size) for clip in clips]
+        return [self._measure(self._by_raft(clip), clip.flow_size) for clip in clips]
 
-    def _measure(self, clip: ClipFrames) -> dict[str, Any]:
-        if len(clip.flow) == 0:
+    def _by_raft(self, clip: ClipFrames) -> np.ndarray:
+        """Flow maps like those that decoding leaves."""
+        if self._raft is None:
+            raise RuntimeError("load() comes first")
+        gaps = np.diff(clip.sample_times) * self.config.fps  # in sampling intervals, where the rate varies
+        flows = self._raft(list(pairwise(clip.samples)))
+        maps = [reduced(flow / gap) for flow, gap in zip(flows, gaps, strict=True)]
+        return np.stack(maps) if maps else np.zeros((0, 0, 0, 2), np.float16)
+
+    def _measure(self, maps: np.ndarray, flow_size: tuple[int, int]) -> dict[str, Any]:
+        if len(maps) == 0:
             raise ValueError(f"no pair of {self.config.fps:g} fps samples lies inside the clip")
-        flow = clip.flow.astype(np.float32)
+        flow = maps.astype(np.float32)
         if not np.isfinite(flow).all():
             raise ValueError("the flow holds values that are not finite")
         magnitude = np.linalg.norm(flow, axis=-1)
         motion = float(magnitude.mean())
-        vectors, agreement = camera_motion(flow, clip.flow_size)
+        vectors, agreement = camera_motion(flow, flow_size)
+        percentiles = np.percentile(magnitude, PERCENTILES)
         return {
             "motion": motion,
-            "motion_p95": float(np.percentile(magnitude, 95)),
-            "camera": name_camera(vectors, agreement, clip.flow_size, self.config.fps),
+            **{f"motion_p{p:02d}": float(v) for p, v in zip(PERCENTILES, percentiles, strict=True)},
+            "camera": name_camera(vectors, agreement, flow_size, self.config.fps),
             "camera_vector": [float(v) for v in vectors.mean(0)],
-            "motion_bucket": motion_bucket(motion, clip.flow_size, self.config.fps),
+            "motion_bucket": motion_bucket(motion, flow_size, self.config.fps),
         }
+
+    def _weights(self) -> Resolved:
+        return resolve(raft_model(self.config.raft_weights), self.folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_raft": None}

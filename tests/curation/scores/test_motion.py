@@ -1,16 +1,22 @@
 """Flow and camera motion against shifts and zooms that were applied with known numbers."""
 
+import hashlib
+import pickle
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.models.optical_flow import raft_small
 
 from curation.config import MotionSettings
 from curation.scores.base import Scored, run_scorer
 from curation.scores.motion import Motion, camera_motion, flow_map, motion_bucket, name_camera
+from curation.weights import MissingWeightsError
 
 
 def window(gray: np.ndarray, dx: float, dy: float, zoom: float = 1.0, size: tuple[int, int] = (256, 144)) -> np.ndarray:
@@ -26,15 +32,16 @@ def gray(picture) -> np.ndarray:
     return cv2.cvtColor(picture("chelsea"), cv2.COLOR_RGB2GRAY)
 
 
-def camera_clip(clip_of, gray, path):
+def camera_clip(clip_of, gray, path, method="farneback"):
     """A clip whose camera follows `path`, a list of (dx, dy, zoom)."""
     frames = [window(gray, *step) for step in path]
-    flow = np.stack([flow_map(a, b) for a, b in pairwise(frames)])
+    flow = np.stack([flow_map(a, b, method) for a, b in pairwise(frames)])
     return clip_of(flow=flow, flow_size=(256, 144))
 
 
-def test_flow_map_shape_units_and_sign(gray):
-    flow = flow_map(window(gray, 0, 0), window(gray, 5, -2))
+@pytest.mark.parametrize("method", ["farneback", "dis"])
+def test_flow_map_shape_units_and_sign(gray, method):
+    flow = flow_map(window(gray, 0, 0), window(gray, 5, -2), method)
     assert flow.shape == (16, 28, 2)
     assert flow.dtype == np.float16
     # The camera went right and up, so the content goes left and down, in pixels of the 144 px picture.
@@ -50,7 +57,7 @@ def test_flow_map_is_the_area_mean_of_the_full_flow(gray):
 
 def test_flow_map_of_small_pictures_keeps_their_size():
     picture_17x31 = np.random.default_rng(0).integers(0, 255, (31, 17), np.uint8)
-    assert flow_map(picture_17x31, picture_17x31, 64).shape == (31, 17, 2)
+    assert flow_map(picture_17x31, picture_17x31, short_side=64).shape == (31, 17, 2)
     assert np.abs(flow_map(picture_17x31, picture_17x31)).max() < 0.1
 
 
@@ -62,6 +69,17 @@ def test_flow_map_refuses_what_does_not_fit(a, b):
         flow_map(np.zeros(a, np.uint8), np.zeros(b, np.uint8))
 
 
+def test_flow_map_refuses_other_methods():
+    with pytest.raises(ValueError, match="raft is no method"):
+        flow_map(np.zeros((32, 32), np.uint8), np.zeros((32, 32), np.uint8), "raft")
+
+
+def test_flow_map_by_dis_refuses_pictures_that_are_too_small():
+    with pytest.raises(ValueError, match="DIS needs"):
+        flow_map(np.zeros((31, 8), np.uint8), np.zeros((31, 8), np.uint8), "dis")
+
+
+@pytest.mark.parametrize("method", ["farneback", "dis"])
 @pytest.mark.parametrize(
     ("step", "camera"),
     [
@@ -74,10 +92,10 @@ def test_flow_map_refuses_what_does_not_fit(a, b):
         ((0, 0, 1.0), "static"),
     ],
 )
-def test_camera_over_a_real_picture(clip_of, gray, step, camera):
+def test_camera_over_a_real_picture(clip_of, gray, step, camera, method):
     dx, dy, zoom = step
     path = [(i * dx, i * dy, zoom**i) for i in range(5)]
-    row = Motion().score_one(camera_clip(clip_of, gray, path))
+    row = Motion().score_one(camera_clip(clip_of, gray, path, method))
     assert row["camera"] == camera
     assert row["camera_vector"][:2] == pytest.approx([dx, dy], abs=0.3)
     assert row["camera_vector"][2] == pytest.approx(zoom - 1, abs=0.004)
@@ -115,7 +133,7 @@ def test_magnitude_is_averaged_after_the_reduction(clip_of):
     flow[0, ..., 0], flow[1, ..., 1] = 3, -5
     row = Motion().score_one(clip_of(flow=flow, flow_size=(256, 144)))
     assert row["motion"] == pytest.approx(4)  # not the magnitude of the mean vector
-    assert row["motion_p95"] == pytest.approx(5)
+    assert [row[f"motion_p{p}"] for p in ("05", "50", "95")] == pytest.approx([3, 4, 5])
 
 
 @given(st.floats(0, 500), st.floats(0, 500))
@@ -145,3 +163,38 @@ def test_a_clip_without_a_pair_fails_and_is_never_zero(clip_of):
 def test_the_definition_says_what_the_number_depends_on():
     assert Motion(MotionSettings(size_px=256)).definition != Motion().definition
     assert Motion().definition["method"] == "farneback"
+    assert len({str(Motion(MotionSettings(method=m)).definition) for m in ("farneback", "dis")}) == 2
+
+
+class TwoPixelsRight:
+    """In RAFT's place: everything moves by two pixels."""
+
+    def __call__(self, pairs):
+        return [np.full((*a.shape, 2), (2, 0), np.float32) for a, _ in pairs]
+
+
+def test_raft_measures_the_samples_and_minds_gaps(clip_of, monkeypatch):
+    scorer = Motion(MotionSettings(method="raft"))
+    assert scorer.sees == ("samples",)
+    clip = replace(
+        clip_of(flow=np.zeros((0, 0, 0, 2), np.float16)),
+        samples=(np.zeros((144, 256), np.uint8),) * 3,
+        sample_times=(0.0, 0.5, 1.5),  # one sample is missing in a file of variable rate
+    )
+    with pytest.raises(RuntimeError, match="load"):
+        scorer.score([clip], [{}])
+    monkeypatch.setattr(scorer, "_raft", TwoPixelsRight())
+    row = scorer.score([clip], [{}])[0]
+    assert row["motion"] == pytest.approx(1.5)
+    assert row["camera_vector"] == pytest.approx([-1.5, 0, 0], abs=1e-3)
+
+
+def test_raft_s_weights_are_part_of_the_definition(tmp_path):
+    path = tmp_path / "raft.pth"
+    torch.save(raft_small().state_dict(), path)
+    scorer = Motion(MotionSettings(method="raft", raft_weights=str(path)))
+    assert scorer.definition["raft_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    scorer.load()
+    assert len(pickle.dumps(scorer)) < 2000
+    with pytest.raises(MissingWeightsError, match="RAFT"):
+        Motion(MotionSettings(method="raft", raft_weights="absent.pth")).load()
