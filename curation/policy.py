@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import yaml
@@ -203,15 +202,16 @@ def judge(table: pa.Table, policy: Policy) -> Verdict:
 def _drop_duplicates(table: pa.Table, kind: str, keep: np.ndarray, duplicate_of: np.ndarray) -> np.ndarray:
     """Of each group's clips that are left, keep the best one, or none where the representative is in another manifest.
     Changes `keep` and `duplicate_of` in place and returns which clips fell, bool (n,)."""
-    rows = np.flatnonzero(keep & table[f"{kind}_group"].is_valid().to_numpy())
+    sizes = table[f"{kind}_size"].fill_null(1).to_numpy()
+    rows = np.flatnonzero(keep & (sizes > 1))  # a tenth of millions of clips, or fewer
     left = table.take(pa.array(rows))
     names, group = np.unique(left[f"{kind}_group"].to_numpy().astype(str), return_inverse=True)
     ids = left["clip_id"].to_numpy().astype(str)
     rank = duplicates.rank_of(left)
     order = np.lexsort((rank, group))
     best = order[np.searchsorted(group[order], np.arange(len(names)))]  # position of each group's best in `rows`
-    own = table["clip_id"].filter(pc.equal(table[f"{kind}_representative"], 1))  # type: ignore[attr-defined]
-    known = ~np.isin(names, own.to_numpy().astype(str))  # the very same clip has the same id there
+    represents = table.filter(pa.array((sizes > 1) & (table[f"{kind}_representative"].fill_null(0).to_numpy() == 1)))
+    known = ~np.isin(names, represents["clip_id"].to_numpy().astype(str))  # the very same clip has the same id there
     stays = np.where(known, names, ids[best])
     falls = known[group] | (ids != stays[group])
     fell = np.zeros(len(keep), bool)
@@ -243,25 +243,29 @@ def _scores(manifest: Manifest, policy: Policy, settings: DuplicateSettings, pro
         if not _is_number(known.field(rule.score).type):
             kind = known.field(rule.score).type
             raise CurationError(f"policy: {rule.score!r} is {kind}, not a number; rules compare numbers")
-    asked = [r.score for r in policy.rules]
-    kinds = [k for k in KINDS if any(score.startswith(f"{k}_") and score in of_groups.names for score in asked)]
-    if policy.drop_duplicates:
-        kinds += ["exact", *(["perceptual"] if "phash" in schema.names else [])]
-    if policy.drop_duplicates and policy.duplicate_similarity:
-        if "embedding" not in schema.names:
-            raise CurationError("policy: duplicate_similarity needs embeddings, and the manifest has none")
-        kinds.append("semantic")
+    asked = dict.fromkeys(r.score for r in policy.rules)
+    dropped = _kinds(policy, schema)
+    kinds = [k for k in KINDS if k in dropped or any(s.startswith(f"{k}_") and s in of_groups.names for s in asked)]
     wanted = dict.fromkeys(["clip_id", *(s for s in asked if s in schema.names)])
     if not kinds:
         return manifest.read("clips", list(wanted))
     table = manifest.read("clips", list(wanted | dict.fromkeys(duplicates.ranking_columns(schema))))
-    groups = duplicates.groups_of(manifest, settings, kinds, progress)
-    dropped = kinds if policy.drop_duplicates else ()
-    needed = {*asked, *(f"{kind}_{what}" for kind in dropped for what in ("group", "representative"))}
+    needed = [s for s in asked if s in of_groups.names]
+    needed += [f"{kind}_{what}" for kind in dropped for what in ("group", "representative", "size")]
+    groups = duplicates.groups_of(manifest, settings, kinds, list(dict.fromkeys(needed)), progress)
     for column in groups.schema:
-        if column.name in needed:
-            table = table.append_column(column, groups[column.name])
+        table = table.append_column(column, groups[column.name])
     return table
+
+
+def _kinds(policy: Policy, schema: pa.Schema) -> list[str]:
+    """The kinds of duplicates that fall. Raises CurationError where they cannot be told."""
+    if not policy.drop_duplicates:
+        return []
+    if policy.duplicate_similarity and "embedding" not in schema.names:
+        raise CurationError("policy: duplicate_similarity needs embeddings, and the manifest has none")
+    wanted = {"exact": True, "perceptual": "phash" in schema.names, "semantic": bool(policy.duplicate_similarity)}
+    return [kind for kind in KINDS if wanted[kind]]
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -56,7 +56,15 @@ def path_of(manifest: Manifest) -> Path:
 
 def others(settings: DuplicateSettings) -> list[Manifest]:
     """The existing manifests to compare with. Raises CurationError for one that is not there."""
-    return [Manifest.find(Path(folder).expanduser()) for folder in settings.against]
+    found = []
+    for folder in settings.against:
+        try:
+            found.append(Manifest.find(Path(folder).expanduser()))
+        except CurationError as error:
+            raise CurationError(
+                f"against: {folder!r} holds no manifest; name another, or curate again where the curation named it"
+            ) from error
+    return found
 
 
 def update(manifest: Manifest, settings: DuplicateSettings, progress: Progress = silent) -> None:
@@ -69,14 +77,16 @@ def groups_of(
     manifest: Manifest,
     settings: DuplicateSettings,
     kinds: Sequence[str] = KINDS,
+    columns: Sequence[str] | None = None,
     progress: Progress = silent,
 ) -> pa.Table:
-    """The table of duplicates, rows in the order of the clips: the one on disk if it holds, else made here and now.
+    """The table of duplicates, or some of its columns, rows in the order of the clips: the one on disk if it holds,
+    else made here and now.
 
     Raises CurationError if a manifest cannot be read, or was hashed or embedded in another way than this one.
     """
     if holds(manifest, settings, kinds):
-        return pq.read_table(path_of(manifest))
+        return pq.read_table(path_of(manifest), columns=list(columns) if columns is not None else None)
     progress("looking for duplicates", 0, None)
     clips, own = _read(manifest, settings), manifest.read("clips", ["clip_id"]).num_rows
     found = {"exact": _exact(clips)}
@@ -92,10 +102,11 @@ def groups_of(
         )
     if "semantic" in kinds:
         found["semantic"] = group_semantic(clips.embeddings, clips.rank, settings.similarity)
-    columns = [pa.array(clips.ids[:own], pa.string())]
-    columns += [column for grouping in found.values() for column in _columns(clips, grouping, own)]
-    made_of = {_MADE_OF: json.dumps(_made_of(manifest, settings))}
-    return pa.table(columns, schema=schema(settings, list(found)).with_metadata(made_of))
+    arrays = [pa.array(clips.ids[:own], pa.string())]
+    arrays += [column for grouping in found.values() for column in _columns(clips, grouping, own)]
+    noted = {_MADE_OF: json.dumps(_made_of(manifest, settings))}
+    table = pa.table(arrays, schema=schema(settings, list(found)).with_metadata(noted))
+    return table.select(list(columns)) if columns is not None else table
 
 
 def schema(settings: DuplicateSettings, kinds: Sequence[str] = KINDS) -> pa.Schema:

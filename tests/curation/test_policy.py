@@ -251,6 +251,8 @@ def test_clips_that_mean_the_same_fall_when_asked_for(tmp_path):
     summary = select(SelectConfig(manifest=str(made.root), out=str(tmp_path / "selection"), inline_policy=wanted))
     assert fallen(tmp_path) == {"b": (["semantic duplicate"], "a")}
     assert [step.rule for step in summary.funnel] == ["no duplicate", "no semantic duplicate"]
+    asked = select(config(made, tmp_path, Rule(score="semantic_size", max=9), drop_duplicates=True))
+    assert asked.kept == 3  # a rule that looks at groups does not drop by them
 
 
 def test_groups_are_scores_that_a_rule_may_ask_for(manifest, tmp_path):
