@@ -91,23 +91,21 @@ def camera_motion(flow: np.ndarray, flow_size: tuple[int, int]) -> tuple[np.ndar
     one, zero = np.ones_like(x), np.zeros_like(x)
     # Unknowns: content shift in x and y, zoom. Rows: all horizontal, then all vertical equations.
     design = np.concatenate([np.stack([one, zero, x], 1), np.stack([zero, one, y], 1)])
+    products = (design[:, :, None] * design[:, None, :]).reshape(-1, 9)
     tolerance = 0.005 * min(width, height)
-    vectors, agreement = np.empty((pairs, 3)), np.empty(pairs)
-    for i, field in enumerate(flow.astype(np.float64)):
-        target = np.concatenate([field[..., 0].ravel(), field[..., 1].ravel()])
-        # The median is the start: from the mean, a large object could pull the fit to itself.
-        fit = np.array([np.median(field[..., 0]), np.median(field[..., 1]), 0.0])
-        for _ in range(12):
-            residual = np.linalg.norm((target - design @ fit).reshape(2, -1), axis=0)
-            weight = np.tile(1 / (1 + (residual / tolerance) ** 2), 2)
-            fit = np.linalg.solve(
-                design.T @ (design * weight[:, None]) + 1e-9 * np.eye(3), design.T @ (weight * target)
-            )
-        residual = np.linalg.norm((target - design @ fit).reshape(2, -1), axis=0)
-        speed = np.linalg.norm((design @ fit).reshape(2, -1), axis=0)
-        agreement[i] = np.mean(residual < 2 * tolerance + 0.25 * speed)
-        vectors[i] = (-fit[0], -fit[1], fit[2])
-    return vectors, agreement
+    targets = flow.astype(np.float64).transpose(0, 3, 1, 2).reshape(pairs, 2 * rows * columns)
+    # The median is the start: from the mean, a large object could pull the fit to itself.
+    shift = np.median(targets.reshape(pairs, 2, rows * columns), axis=-1)
+    fit = np.concatenate([shift, np.zeros((pairs, 1))], axis=1)
+    for _ in range(12):  # all pairs at once
+        residual = np.linalg.norm((targets - fit @ design.T).reshape(pairs, 2, rows * columns), axis=1)
+        weight = np.tile(1 / (1 + (residual / tolerance) ** 2), 2)
+        normal = (weight @ products).reshape(pairs, 3, 3) + 1e-9 * np.eye(3)
+        fit = np.linalg.solve(normal, ((weight * targets) @ design)[..., None])[..., 0]
+    residual = np.linalg.norm((targets - fit @ design.T).reshape(pairs, 2, rows * columns), axis=1)
+    speed = np.linalg.norm((fit @ design.T).reshape(pairs, 2, rows * columns), axis=1)
+    agreement = np.mean(residual < 2 * tolerance + 0.25 * speed, axis=1)
+    return fit * [-1, -1, 1], agreement
 
 
 def name_camera(vectors: np.ndarray, agreement: np.ndarray, flow_size: tuple[int, int], fps: float) -> str:
@@ -193,16 +191,21 @@ class Motion(Scorer):
         """Raises ValueError for a clip without a pair of samples: no motion seen is not no motion."""
         if self.config.method != "raft":
             return [self._measure(clip.flow, clip.flow_size) for clip in clips]
-        return [self._measure(self._by_raft(clip), clip.flow_size) for clip in clips]
+        return [self._measure(maps, c.flow_size) for maps, c in zip(self._by_raft(clips), clips, strict=True)]
 
-    def _by_raft(self, clip: ClipFrames) -> np.ndarray:
-        """Flow maps like those that decoding leaves."""
+    def _by_raft(self, clips: Sequence[ClipFrames]) -> list[np.ndarray]:
+        """Flow maps like those that decoding leaves. Clips of one size share the network's batches."""
         if self._raft is None:
             raise RuntimeError("load() comes first")
-        gaps = np.diff(clip.sample_times) * self.config.fps  # in sampling intervals, where the rate varies
-        flows = self._raft(list(pairwise(clip.samples)))
-        maps = [reduced(flow / gap) for flow, gap in zip(flows, gaps, strict=True)]
-        return np.stack(maps) if maps else np.zeros((0, 0, 0, 2), np.float16)
+        found: list[np.ndarray] = [np.zeros((0, 0, 0, 2), np.float16)] * len(clips)
+        several = [i for i, clip in enumerate(clips) if len(clip.samples) > 1]
+        for shape in {clips[i].samples[0].shape for i in several}:
+            alike = [i for i in several if clips[i].samples[0].shape == shape]
+            flows = iter(self._raft([pair for i in alike for pair in pairwise(clips[i].samples)]))
+            for i in alike:
+                gaps = np.diff(clips[i].sample_times) * self.config.fps  # in sampling intervals: the rate may vary
+                found[i] = np.stack([reduced(next(flows) / gap) for gap in gaps])
+        return found
 
     def _measure(self, maps: np.ndarray, flow_size: tuple[int, int]) -> dict[str, Any]:
         if len(maps) == 0:
