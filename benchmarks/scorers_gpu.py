@@ -13,29 +13,35 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import open_clip
 import torch
 import transformers as hf
 from torch import nn
+from torchvision.models.optical_flow import raft_large
 
-from curation.config import WeightSettings
+from curation.config import MotionSettings, WeightSettings
 from curation.scores import language_models
 from curation.scores.accelerator import Halving, half
 from curation.scores.base import ClipFrames, Scorer
 from curation.scores.clip import ClipScores
 from curation.scores.coca import BEAMS, MAX_LENGTH, MIN_LENGTH, CocaCaption
 from curation.scores.craft import Craft
+from curation.scores.motion import Motion
 from curation.scores.openclip import OpenClip, PictureCaptioner, aesthetic_head
+from curation.scores.raft import UPDATES, Raft
 from curation.scores.video_captioner import BEAMS as VIDEO_BEAMS
 from curation.scores.video_captioner import MAX_NEW_TOKENS, VideoCaption
 
 CARD = torch.device("cuda")
 HEIGHT, WIDTH = 360, 640
+PAIRS = 8  # of a clip of four seconds at 2 fps
 CLIP_SIZE = {"image_size": 224, "layers": 24, "width": 1024, "patch_size": 14}
 RANDOM = {"require_pretrained": False}
 OPT: dict[str, Any] = {
@@ -167,6 +173,29 @@ def craft_row(clips: Sequence[ClipFrames]) -> Row:
     return Row("CRAFT heat maps, 3 frames", len(batch), ours, bare, error)
 
 
+def raft_row(clips: Sequence[ClipFrames]) -> Row:
+    """torchvision's raft_large through the motion scorer, camera fit and all: eight pairs of 256x144 a clip."""
+    scorer = Motion(MotionSettings(method="raft"))
+    net = randomise(raft_large().to(CARD).eval())
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(net.cpu().state_dict(), Path(folder) / "raft.pth")
+        scorer._raft = raft = Raft(Path(folder) / "raft.pth")
+    noise = np.random.default_rng(0).random((PAIRS + 1, 9, 16), np.float32) * 255
+    grey = tuple(cv2.resize(p, (256, 144), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8) for p in noise)
+    times = tuple(i / 2 for i in range(PAIRS + 1))
+    batch = [
+        replace(clip, samples=grey, sample_times=times, flow_size=(256, 144)) for clip in clips[: scorer.batch_size]
+    ]
+    pairs = list(pairwise(grey)) * len(batch)
+    first, second = (raft._uploaded([pair[i] for pair in pairs]) for i in (0, 1))
+
+    @torch.inference_mode()
+    def bare() -> torch.Tensor:
+        return raft.net(first, second, num_flow_updates=UPDATES)[-1]
+
+    return Row("RAFT large, 8 pairs", len(batch), score_all(scorer, batch), bare, lambda: "computed in fp32")
+
+
 def coca_row(clips: Sequence[ClipFrames]) -> Row:
     """CoCa ViT-L/14 with a beam search of 30 tokens on the middle frame."""
     scorer = CocaCaption(WeightSettings())
@@ -288,6 +317,7 @@ def seconds(run: Callable[[], object], times: int) -> float:
 ROWS: dict[str, Callable[[Sequence[ClipFrames]], Row]] = {
     "clip": clip_row,
     "craft": craft_row,
+    "raft": raft_row,
     "coca": coca_row,
     "blip": blip_row,
 }

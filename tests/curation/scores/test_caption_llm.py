@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -9,7 +10,16 @@ import pytest
 
 from curation.config import WeightSettings
 from curation.scores.base import Scored, run_scorer
-from curation.scores.caption_llm import API_KEY, MAX_NEW_TOKENS, PROMPT, Endpoint, FusedCaption, prompt_for, sentence
+from curation.scores.caption_llm import (
+    API_KEY,
+    BATCH,
+    MAX_NEW_TOKENS,
+    PROMPT,
+    Endpoint,
+    FusedCaption,
+    prompt_for,
+    sentence,
+)
 from curation.scores.language_models import ChatModel
 from curation.weights import svd_models
 
@@ -63,6 +73,33 @@ def test_the_caption_is_the_models_answer_to_the_prompt(scorer, llm_folder, clip
         (answer,) = direct.reply([prompt_for(known["caption_image"], known["caption_video"])], MAX_NEW_TOKENS)
         assert row == {"caption_fused": sentence(answer)}
     assert scorer.score([clip_of()] * 2, KNOWN[::-1]) == rows[::-1]
+
+
+def test_captions_of_like_length_go_through_the_model_together_and_come_back_in_order(scorer, clip_of, monkeypatch):
+    texts = [{"caption_image": "a cat " * (1 + i * 7 % 11), "caption_video": f"v{i}"} for i in range(BATCH * 2 + 5)]
+    seen: list[list[int]] = []
+
+    def reply(prompts):
+        seen.append([len(p) for p in prompts])
+        return [re.search(r"v\d+", p)[0] for p in prompts]  # type: ignore[index]
+
+    monkeypatch.setattr(scorer, "_reply", reply)
+    rows = scorer.score([clip_of()] * len(texts), texts)
+    assert [row["caption_fused"] for row in rows] == [t["caption_video"] for t in texts]
+    assert [len(s) for s in seen] == [BATCH, BATCH, 5]
+    lengths = [length for batch in seen for length in batch]
+    assert lengths == sorted(lengths)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_caption_hangs_on_a_random_number(scorer, clip_of, seed):
+    import torch
+
+    torch.manual_seed(seed)
+    before = torch.get_rng_state()
+    first = scorer.score([clip_of()] * 2, KNOWN)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert scorer.score([clip_of()] * 2, KNOWN) == first
 
 
 def test_the_prompt_holds_both_captions():

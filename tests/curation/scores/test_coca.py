@@ -4,6 +4,7 @@ import pickle
 from dataclasses import replace
 
 import pytest
+import torch
 
 from curation.config import WeightSettings
 from curation.scores.base import Scored, run_scorer
@@ -34,6 +35,15 @@ def test_the_caption_is_the_middle_frames(scorer, coca_folder, clips):
         assert row["caption_image"]
     assert scorer.score(clips, [{}] * 3) == rows
     assert scorer.score(clips[::-1], [{}] * 3) == rows[::-1]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_caption_hangs_on_a_random_number(scorer, clips, seed):
+    torch.manual_seed(seed)
+    before = torch.get_rng_state()
+    first = scorer.score(clips, [{}] * 3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert scorer.score(clips, [{}] * 3) == first
 
 
 def test_a_model_that_says_nothing_fails_that_clip_alone(scorer, clips, monkeypatch):
