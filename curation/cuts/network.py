@@ -1,0 +1,99 @@
+"""A small network that sees where shots end, in numpy: 0.24 M weights over 32 x 18 pictures.
+
+Convolutions over space reduce a picture in three steps; between them, convolutions over time at several dilations see
+what changes (the factorised, dilated design of TransNet V2, arXiv 2008.04838, section 3.1, some thirty times smaller),
+and two bands of similarities, of luma and of a learned embedding, compare every frame with its neighbours up to 40
+frames away. `benchmarks/fit_transitions.py` fits it and says how; `docs/cuts.md` has the figures.
+"""
+
+from functools import cache
+from importlib.resources import files
+from io import BytesIO
+
+import numpy as np
+
+REACH = 40  # frames on each side that a frame's answer mainly depends on
+_BGR_TO_LUMA = np.array([0.114, 0.587, 0.299], np.float32)
+_DILATIONS = {"t1": (1, 2, 4, 8), "t2": (1, 2, 4, 8, 16), "t3": (1, 4, 8, 16)}
+
+
+class Network:
+    """`weights` are named as in the fitting script, whose own network gives the same answers."""
+
+    def __init__(self, weights: dict[str, np.ndarray]) -> None:
+        self._w = {name: np.asarray(w, np.float32) for name, w in weights.items()}
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """Log-odds, float32 (n, 2), that a frame begins a shot after a hard cut, and that it lies in a gradual
+        transition. `pictures` are consecutive frames, BGR float32 (n, 18, 32, 3) of 0 to 255."""
+        x = pictures / np.float32(255)
+        luma = (x @ _BGR_TO_LUMA).reshape(len(x), -1)
+        luma = luma - luma.mean(axis=1, keepdims=True)
+        luma /= np.sqrt((luma * luma).sum(axis=1, keepdims=True) + 0.01)
+        y = self._space("c1", x - np.float32(0.4))
+        y = self._space("c2", self._time("t1", y))
+        seen = self._dense("emb", _flat(y))
+        seen /= np.sqrt((seen * seen).sum(axis=1, keepdims=True) + 1e-4)
+        y = self._space("c3", self._time("t2", y))
+        y = _relu(self._dense("d1", _flat(self._time("t3", y))))
+        alike = _relu(self._dense("sim", np.concatenate([_band(seen), _band(luma)], axis=1)))
+        y = np.concatenate([y, alike], axis=1)
+        y = _relu(_along(y, self._w["h1.weight"], 1) + self._w["h1.bias"])
+        y = _relu(_along(y, self._w["h2.weight"], 4) + self._w["h2.bias"])
+        return self._dense("out", y)
+
+    def _dense(self, name: str, x: np.ndarray) -> np.ndarray:
+        return x @ self._w[name + ".weight"].T + self._w[name + ".bias"]
+
+    def _space(self, name: str, x: np.ndarray) -> np.ndarray:
+        """3 x 3 convolution with stride 2 and a border of zeros, then ReLU: (n, h, w, c) to half the size."""
+        n, h, w, c = x.shape
+        padded = np.zeros((n, h + 2, w + 2, c), np.float32)
+        padded[:, 1:-1, 1:-1] = x
+        taps = [padded[:, i : i + h - (1 - h % 2) : 2, j : j + w - (1 - w % 2) : 2] for i in range(3) for j in range(3)]
+        weight = self._w[name + ".weight"].transpose(2, 3, 1, 0).reshape(9 * c, -1)
+        return _relu(np.concatenate(taps, axis=3) @ weight + self._w[name + ".bias"])
+
+    def _time(self, name: str, x: np.ndarray) -> np.ndarray:
+        """Convolutions over three frames at several dilations side by side, then ReLU: (n, h, w, c)."""
+        parts = []
+        for i, dilation in enumerate(_DILATIONS[name]):
+            parts.append(_along(x, self._w[f"{name}.{i}.weight"], dilation) + self._w[f"{name}.{i}.bias"])
+        return _relu(np.concatenate(parts, axis=3))
+
+
+def _along(x: np.ndarray, weight: np.ndarray, dilation: int) -> np.ndarray:
+    """Convolution over the first axis of (n, ..., c) with weights (out, c, taps), zeros beyond the ends."""
+    n, taps = len(x), weight.shape[2]
+    out = np.zeros((*x.shape[:-1], len(weight)), np.float32)
+    for k in range(taps):
+        shift = (k - taps // 2) * dilation
+        here, there = slice(max(0, -shift), n - max(0, shift)), slice(max(0, shift), n + min(0, shift))
+        if here.start < n and here.stop > 0:
+            out[here] += x[there] @ weight[:, :, k].T
+    return out
+
+
+def _band(unit: np.ndarray) -> np.ndarray:
+    """Products of each row with its neighbours from `REACH` before to `REACH` after it: (n, 2 REACH + 1)."""
+    n = len(unit)
+    products = np.zeros((n, n + 2 * REACH), np.float32)
+    products[:, REACH : REACH + n] = unit @ unit.T
+    return products[np.arange(n)[:, None], np.arange(n)[:, None] + np.arange(2 * REACH + 1)]
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    """(n, h, w, c) to (n, c h w), the order in which the weights were fitted."""
+    return x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+
+
+def _relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0, out=x)
+
+
+@cache
+def fitted() -> Network:
+    """The network with the weights that come with the package."""
+    data = (files("curation") / "cuts" / "network.npz").read_bytes()
+    with np.load(BytesIO(data)) as weights:
+        return Network(dict(weights))
