@@ -124,9 +124,9 @@ ROWS: dict[str, tuple[str, Callable[[str], Run]]] = {
 }
 
 
-def with_memory(work: Callable[[str], Run], film: str) -> Run:
-    """Run the work and note the most memory that this process and its children held at a time: proportional set size,
-    so that what they share counts once, looked at every second: Ray has a dozen."""
+def with_memory(row: str, film: str) -> Run:
+    """Run the row's work and note the most memory that was held: by this process (the kernel's own mark), or, where
+    Ray's processes work, by all of them at a time, looked at every second; what they share counts once."""
     me, done, most = psutil.Process(), threading.Event(), [0.0]
 
     def held(process: psutil.Process) -> int:
@@ -136,17 +136,18 @@ def with_memory(work: Callable[[str], Run], film: str) -> Run:
             return 0  # it ended while we looked
 
     def watch() -> None:
-        while not done.wait(1.0 if most[0] else 0.1):
+        while not done.wait(1.0):
             most[0] = max(most[0], sum(held(p) for p in (me, *me.children(recursive=True))) / 2**20)
 
     watcher = threading.Thread(target=watch)
-    watcher.start()
+    if row == "ray":
+        watcher.start()
     try:
-        run = work(film)
+        run = ROWS[row][1](film)
     finally:
         done.set()
-        watcher.join()
-    run.memory, run.processor = most[0], time.process_time()
+    (mark,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    run.memory, run.processor = max(most[0], int(mark.split()[1]) / 1024), time.process_time()
     return run
 
 
@@ -274,7 +275,7 @@ def main() -> None:
     elif args.memory:
         memory(args.memory, args.hours)
     elif args.only:
-        print(json.dumps(asdict(with_memory(ROWS[args.only][1], args.film))))
+        print(json.dumps(asdict(with_memory(args.only, args.film))))
     else:
         compare(args.film or _demo_clip(parser), rows, args.repeat)
 
