@@ -10,9 +10,19 @@ from importlib.metadata import files
 import pytest
 
 from curation import weights
-from curation.config import CurateConfig, TextSettings, WeightSettings
+from curation.config import CurateConfig, MotionSettings, TextSettings, WeightSettings
 from curation.errors import CurationError
-from curation.weights import EASYOCR, EFFICIENTNET, MINILM, MissingWeightsError, Model, preflight, require, resolve
+from curation.weights import (
+    EASYOCR,
+    EFFICIENTNET,
+    MINILM,
+    TEXT_DETECTOR,
+    MissingWeightsError,
+    Model,
+    preflight,
+    require,
+    resolve,
+)
 
 LLM = Model("maker/tiny-llm", "fuse captions", weights._TRANSFORMERS, "MIT", 10)
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -49,7 +59,7 @@ def cached(hub, repo="maker/tiny-llm"):
     return snapshot
 
 
-@pytest.mark.parametrize("model", [EASYOCR, EFFICIENTNET, MINILM], ids=lambda m: m.name)
+@pytest.mark.parametrize("model", [EASYOCR, TEXT_DETECTOR, EFFICIENTNET, MINILM], ids=lambda m: m.name)
 def test_packages_hold_the_files_that_their_records_name(model):
     found = resolve(model)
     assert found.source == "package"
@@ -140,14 +150,29 @@ def test_the_embedded_profile_is_ready(tmp_path):
     report = require(CurateConfig(videos="x", out=str(tmp_path / "new" / "out")))
     assert report.ok
     assert report.problems() == []
-    assert {i.name for i in report.items} == {EASYOCR.name, EFFICIENTNET.name, MINILM.name}
+    assert {i.name for i in report.items} == {EASYOCR.name, TEXT_DETECTOR.name, EFFICIENTNET.name, MINILM.name}
     assert report.render().endswith("Ready.")
     assert not (tmp_path / "new").exists()
 
 
 def test_text_that_is_switched_off_needs_no_weights(tmp_path):
     config = CurateConfig(videos="x", out=str(tmp_path), text=TextSettings(enabled=False))
-    assert EASYOCR.name not in {i.name for i in preflight(config).items}
+    assert not {EASYOCR.name, TEXT_DETECTOR.name} & {i.name for i in preflight(config).items}
+
+
+def test_each_method_needs_its_own_weights(tmp_path):
+    config = CurateConfig(
+        videos="x",
+        out=str(tmp_path),
+        text=TextSettings(method="craft"),
+        motion=MotionSettings(method="raft", raft_weights="raft.pth"),
+        weights=WeightSettings(folder=str(tmp_path)),
+    )
+    (problem,) = preflight(config).problems()
+    assert "raft.pth" in problem
+    assert TEXT_DETECTOR.name not in {i.name for i in preflight(config).items}
+    (tmp_path / "raft.pth").write_bytes(b"weights")
+    assert preflight(config).ok
 
 
 def test_the_svd_profile_names_every_missing_model_and_three_ways(tmp_path):
@@ -182,6 +207,7 @@ def test_with_all_weights_the_svd_profile_is_ready(tmp_path):
     report = preflight(CurateConfig(videos="x", out=str(tmp_path), profile="svd", weights=settings))
     assert {i.name for i in report.items if i.found} == {
         EASYOCR.name,
+        TEXT_DETECTOR.name,
         *settings.model_dump(exclude={"folder"}).values(),
     }
     assert report.ok

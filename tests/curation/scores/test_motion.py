@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.optical_flow import raft_small
 
-from curation.config import MotionSettings
+from curation.config import CurateConfig, MotionSettings
+from curation.engine import VideoPass
 from curation.scores.base import Scored, run_scorer
 from curation.scores.motion import Motion, camera_motion, flow_map, motion_bucket, name_camera
 from curation.weights import MissingWeightsError
@@ -198,3 +199,14 @@ def test_raft_s_weights_are_part_of_the_definition(tmp_path):
     assert len(pickle.dumps(scorer)) < 2000
     with pytest.raises(MissingWeightsError, match="RAFT"):
         Motion(MotionSettings(method="raft", raft_weights="absent.pth")).load()
+
+
+def test_the_pass_keeps_the_samples_for_raft_and_none_from_beyond_a_cut(two_shots):
+    config = CurateConfig(videos=str(two_shots), motion=MotionSettings(method="raft", size_px=128))
+    clips = [clip.frames for clip in VideoPass(str(two_shots), config)]
+    assert len(clips) == 2
+    for clip in clips:
+        assert len(clip.flow) == 0
+        assert len(clip.samples) == len(clip.sample_times) == len(clip.hashes) > 2
+        assert all(clip.start <= t < clip.end for t in clip.sample_times)
+        assert {s.shape[::-1] for s in clip.samples} == {clip.flow_size}
