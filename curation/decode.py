@@ -17,9 +17,11 @@ import av
 import av.container
 import av.error
 import fsspec.core
+from av.codec.hwaccel import HWAccel
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
+from curation import nvdec
 from curation.errors import UnreadableVideo
 from curation.frame import Frame
 
@@ -57,19 +59,22 @@ class Decoder:
 
     `info` is known at once; its `frames`, `duration`, `variable_rate` and `damage` are exact when iteration has ended.
     Packets that cannot be decoded are skipped: the frames that depend on them come with `damaged_from` set. A file
-    without one picture raises UnreadableVideo. `threads` are libav's, 0 as many as there are cores.
+    without one picture raises UnreadableVideo. `threads` are libav's, 0 as many as there are cores; `decoder` is cpu or
+    nvdec, which raises CurationError where there is no card.
     """
 
-    def __init__(self, uri: str, threads: int = 0) -> None:
+    def __init__(self, uri: str, threads: int = 0, decoder: str = "cpu") -> None:
         self.uri = uri
         self.threads = threads
+        self.decoder = decoder
         with _opened(uri) as (container, stream):
             self.info = _info(uri, container, stream)
 
     def __iter__(self) -> Iterator[Frame]:
         info = self.info
         damage = _Damage(info.damage)
-        with _opened(self.uri) as (container, stream):
+        acceleration = nvdec.acceleration() if self.decoder == "nvdec" else None
+        with _opened(self.uri, acceleration) as (container, stream):
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = self.threads
             tick = float(stream.time_base or 0)
@@ -78,6 +83,7 @@ class Decoder:
                 if picture is None:
                     damage.lose()
                     continue
+                picture = nvdec.planar(picture)  # noqa: PLW2901 - the same picture
                 if index == 0:
                     origin = (picture.pts or 0) * tick
                     info.rotation = round(picture.rotation) % 360
@@ -185,14 +191,14 @@ def ahead(frames: Iterable[Frame], depth: int = 4) -> Iterator[Frame]:
 
 
 @contextmanager
-def _opened(uri: str) -> Iterator[tuple[av.container.InputContainer, VideoStream]]:
+def _opened(uri: str, acceleration: HWAccel | None = None) -> Iterator[tuple[av.container.InputContainer, VideoStream]]:
     """Open `uri` (a local path, or any fsspec URL) for reading. Raises UnreadableVideo with a readable reason."""
     handle = None
     try:
         if "://" in uri:
             store, path = fsspec.core.url_to_fs(uri)
             handle = store.open(path, "rb")
-        container = av.open(handle or uri, "r", metadata_errors="ignore")
+        container = av.open(handle or uri, "r", metadata_errors="ignore", hwaccel=acceleration)
     except (av.error.FFmpegError, OSError, ValueError, ImportError) as error:
         if handle is not None:
             handle.close()

@@ -90,7 +90,7 @@ class VideoPass:
         self.uri = uri
         self.config = config
         self.video_id = video_id or identify(uri)
-        self.decoder = Decoder(uri, threads)
+        self.decoder = Decoder(uri, threads, config.decoder)
         self.info: VideoInfo = self.decoder.info
         self.claimed_duration = self.info.duration
         self.shots: list[Shot] = []

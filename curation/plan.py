@@ -35,7 +35,7 @@ from curation.manifest import CLIP_IDENTITY, SCHEMA_VERSION, Manifest, score_fie
 from curation.progress import Progress, silent
 from curation.scores import scorers_for
 from curation.scores.base import Failure, Scored, Scorer, columns_of, run_scorer
-from curation.stages import BOOKED, Node, Stage, stages_for, trimmed
+from curation.stages import BOOKED, Node, Stage, reader_share, stages_for, trimmed
 from curation.weights import require
 
 _RAY_ATTEMPTS = 4  # on a busy machine its start can miss a fixed limit of 30 s
@@ -131,7 +131,10 @@ def _dataset(config: CurateConfig, scorers: Sequence[Scorer], videos: Sequence[T
     stages = stages_for(scorers, _nodes(), config, cpus, len(videos))
     rows = [{"index": i, "video": pickle.dumps(v)} for i, v in enumerate(videos)]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
-        partial(_read, config=config), num_cpus=BOOKED, compute=ray.data.TaskPoolStrategy(cpus)
+        partial(_read, config=config),
+        num_cpus=BOOKED,
+        num_gpus=reader_share(config),
+        compute=ray.data.TaskPoolStrategy(cpus),
     )
     for at, stage in enumerate(stages):
         dataset = dataset.map_batches(

@@ -15,6 +15,7 @@ from curation.scores.base import PIXELS, ClipFrames, Resources, Scorer
 # machine for what an operator needs at least, and hangs where that does not fit.
 BOOKED = 0.2  # of a CPU, for each core that is really used
 RESERVED = 2  # times what is booked has to be there
+DECODER_SHARE = 0.02  # of a card, for a reader that decodes there: a circuit of its own, but it takes some memory
 CPU_BATCH = 4  # clips: a few seconds of work, so that progress is seen
 CARD_BATCH = 64  # clips, of whatever videos: what fills a card
 BATCH_MB = 1000  # a batch travels as one Arrow array, which ends at 2 GB
@@ -72,9 +73,15 @@ def stages_for(
         later = frozenset(field for g in groups[at + 1 :] for s in g for field in s.sees)
         stages.append(Stage(tuple(group), needs, 1, _batch(config) if needs.gpus else CPU_BATCH, later))
     room = _Room(nodes)
-    if not (room.read() and all(room.take(stage) for stage in stages)):
-        raise CurationError(_refusal(stages, nodes))
+    reader = reader_share(config)
+    if not (room.read(reader) and all(room.take(stage) for stage in stages)):
+        raise CurationError(_refusal(stages, reader, nodes))
     return _grown(stages, room, cards, max(1, min(cpus, videos)))
+
+
+def reader_share(config: CurateConfig) -> float:
+    """The share of a card that a reader asks for."""
+    return DECODER_SHARE if config.decoder == "nvdec" else 0.0
 
 
 def trimmed(clip: ClipFrames, keep: frozenset[str]) -> ClipFrames:
@@ -130,9 +137,9 @@ class _Room:
         self._memory = [n.memory_gb for n in nodes]
         self._cards = [[1.0] * int(n.gpus) for n in nodes]
 
-    def read(self) -> bool:
-        """Place a reader."""
-        return self._place(BOOKED, 0.0, 0.0)
+    def read(self, share: float) -> bool:
+        """Place a reader, which asks for this share of a card."""
+        return self._place(BOOKED, share, 0.0)
 
     def take(self, stage: Stage) -> bool:
         """Place a copy of the stage. False, and nothing is taken, if it fits on no machine."""
@@ -165,28 +172,30 @@ def _grown(stages: Sequence[Stage], room: _Room, cards: int, cores: int) -> list
     return [replace(stage, copies=n) for stage, n in zip(stages, copies, strict=True)]
 
 
-def _refusal(stages: Sequence[Stage], nodes: Sequence[Node]) -> str:
+def _refusal(stages: Sequence[Stage], reader: float, nodes: Sequence[Node]) -> str:
     """What is needed, what there is, and what to change, for each resource that alone does not suffice."""
     booked = [f"{s.booked:g} ({s.title})" for s in stages]
     cpus = RESERVED * (BOOKED + sum(s.booked for s in stages))
     have = sum(n.cpus for n in nodes)
     on_cards = [s for s in stages if s.needs.gpus]
     lines = []
-    if not _fits(stages, nodes, lambda n: replace(n, gpus=PLENTY, memory_gb=PLENTY)):
+    if not _fits(stages, reader, nodes, lambda n: replace(n, gpus=PLENTY, memory_gb=PLENTY)):
         lines.append(
             f"cpus: the plan needs {cpus:g} CPUs of Ray's books ({RESERVED} times a reader's {BOOKED:g} and "
             f"{' and '.join(booked)}) and Ray has {have:g}; give Ray more CPUs (--cpus) or enlarge the cluster"
         )
-    if not _fits(stages, nodes, lambda n: replace(n, cpus=PLENTY, memory_gb=PLENTY)):
-        shares = "; ".join(
+    if not _fits(stages, reader, nodes, lambda n: replace(n, cpus=PLENTY, memory_gb=PLENTY)):
+        shares = [f"decoder nvdec {reader:g}"] if reader else []
+        shares += [
             " + ".join(f"{s.name} {s.resources.gpus:g}" for s in stage.scorers) + f" = {stage.needs.gpus:g}"
             for stage in on_cards
-        )
+        ]
         lines.append(
-            f"gpus: {len(on_cards)} stages hold a card's share at the same time ({shares}) and Ray has "
-            f"{sum(n.gpus for n in nodes):g}; add a card, or let a server fuse the captions (weights.caption_llm)"
+            f"gpus: shares of a card are held at the same time ({'; '.join(shares)}), none of them can be split, and "
+            f"Ray has {sum(n.gpus for n in nodes):g}; add a card, take decoder cpu, or let a server fuse the captions "
+            "(weights.caption_llm)"
         )
-    if not _fits(stages, nodes, lambda n: replace(n, cpus=PLENTY, gpus=PLENTY)):
+    if not _fits(stages, reader, nodes, lambda n: replace(n, cpus=PLENTY, gpus=PLENTY)):
         sums = "; ".join(f"{s.title} {s.needs.memory_gb:g} GB" for s in stages)
         largest = max((n.memory_gb for n in nodes), default=0.0)
         lines.append(
@@ -203,6 +212,6 @@ def _refusal(stages: Sequence[Stage], nodes: Sequence[Node]) -> str:
     )
 
 
-def _fits(stages: Sequence[Stage], nodes: Sequence[Node], widened: Callable[[Node], Node]) -> bool:
+def _fits(stages: Sequence[Stage], reader: float, nodes: Sequence[Node], widened: Callable[[Node], Node]) -> bool:
     room = _Room([widened(n) for n in nodes])
-    return room.read() and all(room.take(stage) for stage in stages)
+    return room.read(reader) and all(room.take(stage) for stage in stages)

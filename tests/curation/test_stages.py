@@ -109,13 +109,23 @@ def refusal(scorers, *cluster) -> str:
 def test_the_arithmetic_of_a_refusal():
     first, second = Any("first", Resources(gpus=0.7, memory_gb=9)), Any("second", Resources(gpus=0.6, memory_gb=4))
     said = refusal([Any("light"), first, second], Node(4, 1, 12))
-    assert "2 stages hold a card's share at the same time (first 0.7 = 0.7; second 0.6 = 0.6) and Ray has 1" in said
+    assert "at the same time (first 0.7 = 0.7; second 0.6 = 0.6), none of them can be split, and Ray has 1;" in said
     assert "memory: one process of each stage needs 14.6 GB (light 0.6 GB; first 9.5 GB; second 4.5 GB)" in said
     assert "cpus" not in said
     said = refusal([first], Node(0.7, 1, 12))
     assert said.startswith("cpus: the plan needs 0.8 CPUs of Ray's books (2 times a reader's 0.2 and 0.2 (first))")
     assert "gpus" not in said
     assert "memory" not in said
+
+
+def test_a_reader_that_decodes_on_a_card_needs_one():
+    config = CurateConfig(videos="x", decoder="nvdec")
+    with pytest.raises(CurationError, match=r"decoder nvdec 0\.02\), .* Ray has 0; add a card, take decoder cpu"):
+        stages_for([Any("a")], [Node(8, 0, 64)], config, 4, 4)
+    whole = Any("whole", Resources(gpus=1))
+    assert stages_for([whole], [Node(8, 2, 64)], config, 4, 4)[0].copies == 1
+    with pytest.raises(CurationError, match=r"decoder nvdec 0\.02; whole 1 = 1"):
+        stages_for([whole], [Node(8, 1, 64)], config, 4, 4)
 
 
 def test_a_refusal_that_only_the_mixture_of_machines_explains():
