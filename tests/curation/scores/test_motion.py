@@ -70,6 +70,15 @@ def test_flow_map_refuses_what_does_not_fit(a, b):
         flow_map(np.zeros(a, np.uint8), np.zeros(b, np.uint8))
 
 
+@pytest.mark.parametrize(("method", "shift"), [("farneback", 12), ("dis", 32)])
+def test_flow_holds_as_far_as_the_column_says(picture, method, shift):
+    photo = cv2.cvtColor(picture("coffee"), cv2.COLOR_RGB2GRAY)
+    flow = flow_map(window(photo, 0, 0), window(photo, shift, 0), method)
+    assert np.median(flow[4:-4, 6:-6, 0]) == pytest.approx(-shift, abs=0.5)
+    column = next(c for c in Motion(MotionSettings(method=method)).columns if c.name == "motion")
+    assert f"holds to {shift} px" in column.description
+
+
 def test_flow_map_refuses_other_methods():
     with pytest.raises(ValueError, match="raft is no method"):
         flow_map(np.zeros((32, 32), np.uint8), np.zeros((32, 32), np.uint8), "raft")
