@@ -31,11 +31,11 @@ CASCADE = {
     "least_scale": 0.25,
     "doubtful_scale": 0.5,  # what is found at less, or is larger than this share of the frame, is measured unreduced
     "doubtful_share": 0.03,
+    "margin_px": 10,  # of context around a find
+    "growth": 0.6,  # DB marks the core of a line: about half of its height is missing
     "same_px_levels": 4,  # two frames are alike if no 5x5 px of one differ more, in grey levels
     "same_region": 0.9,  # intersection over union of what DB saw, from which two regions are alike
 }
-_MARGIN = 10  # px of context around a find
-_GROWTH = 0.6  # DB marks the core of a line: about half of its height is missing
 
 
 class Region(NamedTuple):
@@ -136,8 +136,8 @@ class TextCascade:
             # CRAFT's margins are relatively wider in a smaller picture, and DB may have run lines together.
             (x0, y0), (x1, y1) = (f(np.argwhere(suspected)[:, ::-1], axis=0) for f in (np.min, np.max))
             corners = (np.array([[x0, y0], [x1 + 1, y1 + 1]]) * 2 * zoom + origin).round().astype(int)
-            x0, y0 = np.maximum(corners[0] - 3 * _MARGIN, 0)
-            x1, y1 = np.minimum(corners[1] + 3 * _MARGIN, frame.shape[1::-1])
+            x0, y0 = np.maximum(corners[0] - 3 * CASCADE["margin_px"], 0)
+            x1, y1 = np.minimum(corners[1] + 3 * CASCADE["margin_px"], frame.shape[1::-1])
             part = int(x0), int(y0), int(x1), int(y1)
             heat, zoom, origin = self._heat(frame, Region(*part, region.letters), 1.0)
             boxes = self.craft.boxes(heat)
@@ -168,9 +168,12 @@ def find_regions(mask: np.ndarray, shape: tuple[int, ...], core: float = 0.5) ->
     for x, y, w, h, area in boxes[1:count]:
         if area < 4:
             continue
-        grow = _GROWTH * min(w, h)
-        x0, y0 = max(0, int((x - grow) * sx - _MARGIN)), max(0, int((y - grow) * sy - _MARGIN))
-        x1, y1 = int((x + w + grow) * sx + _MARGIN), int((y + h + grow) * sy + _MARGIN)
+        grow = CASCADE["growth"] * min(w, h)
+        x0, y0 = (
+            max(0, int((x - grow) * sx - CASCADE["margin_px"])),
+            max(0, int((y - grow) * sy - CASCADE["margin_px"])),
+        )
+        x1, y1 = int((x + w + grow) * sx + CASCADE["margin_px"]), int((y + h + grow) * sy + CASCADE["margin_px"])
         covered[y0:y1, x0:x1] = 1
         finds.append((x0, y0, min(w * sx, h * sy) / core, area))
     regions = []
