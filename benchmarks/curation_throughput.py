@@ -52,14 +52,25 @@ class Run:
     clips: int | None = None
 
 
+class Watch:
+    """Started once everything is imported."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter(), time.process_time()
+
+    def run(self, clips: int | None = None) -> Run:
+        """What was measured since."""
+        return Run(time.perf_counter() - self._began[0], processor=time.process_time() - self._began[1], clips=clips)
+
+
 def bare_decode(film: str) -> Run:
     """Every frame decoded, none looked at."""
-    began = time.perf_counter()
+    watch = Watch()
     with av.open(film) as container:
         container.streams.video[0].thread_type = "AUTO"
         for _ in container.decode(video=0):
             continue
-    return Run(time.perf_counter() - began)
+    return watch.run()
 
 
 def planes(film: str) -> Run:
@@ -67,10 +78,10 @@ def planes(film: str) -> Run:
     from curation.config import CutSettings
     from curation.decode import Decoder, ahead
 
-    began, width = time.perf_counter(), CutSettings().width_px
+    watch, width = Watch(), CutSettings().width_px
     for frame in ahead(Decoder(film)):
         frame.small_bgr(width)
-    return Run(time.perf_counter() - began)
+    return watch.run()
 
 
 def single_pass(film: str, flow: bool) -> Run:
@@ -78,10 +89,9 @@ def single_pass(film: str, flow: bool) -> Run:
     from curation.config import CurateConfig
     from curation.engine import VideoPass
 
-    began = time.perf_counter()
+    watch = Watch()
     reading = VideoPass(film, CurateConfig(videos=film), video_id="benchmark", flow=flow)
-    clips = sum(1 for _ in reading)
-    return Run(time.perf_counter() - began, clips=clips)
+    return watch.run(clips=sum(1 for _ in reading))
 
 
 def through_ray(film: str) -> Run:
@@ -109,9 +119,9 @@ def scenedetect_adaptive(film: str) -> Run:
     """PySceneDetect's adaptive detector with its own reading of the film: no clips, no frames, no flow."""
     from scenedetect import AdaptiveDetector, detect
 
-    began = time.perf_counter()
+    watch = Watch()
     detect(film, AdaptiveDetector())
-    return Run(time.perf_counter() - began)
+    return watch.run()
 
 
 ROWS: dict[str, tuple[str, Callable[[str], Run]]] = {
@@ -147,7 +157,7 @@ def with_memory(row: str, film: str) -> Run:
     finally:
         done.set()
     (mark,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    run.memory, run.processor = max(most[0], int(mark.split()[1]) / 1024), time.process_time()
+    run.memory = max(most[0], int(mark.split()[1]) / 1024)
     return run
 
 
