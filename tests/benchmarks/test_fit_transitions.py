@@ -1,0 +1,96 @@
+"""The network that is fitted, its events, and a fit from pictures whose cuts anyone can see."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.fit_transitions import Count, TorchNetwork, count, fit, halved, loss_of, report
+from benchmarks.footage.joints import Labels
+from benchmarks.footage.shots import Canvas, Shots
+from curation.cuts.network import Network, fitted
+
+
+def test_the_two_implementations_agree_on_the_packaged_weights() -> None:
+    network = TorchNetwork().eval()
+    weights = fitted()._w
+    network.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
+    pictures = np.random.default_rng(1).random((90, 18, 32, 3), np.float32) * 255
+    with torch.no_grad():
+        odds = network(torch.from_numpy(pictures / 255).permute(0, 3, 1, 2)[None])[0].numpy()
+    np.testing.assert_allclose(odds, fitted()(pictures), atol=1e-4)
+
+
+def test_samples_of_a_batch_do_not_see_each_other() -> None:
+    network = TorchNetwork().eval()
+    pictures = torch.rand(3, 50, 3, 18, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        together, alone = network(pictures), torch.cat([network(p[None]) for p in pictures])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_weights_that_the_other_network_reads_otherwise_are_refused(monkeypatch) -> None:
+    network = TorchNetwork()
+    weights = halved(network)
+    assert {w.dtype for w in weights.values()} == {np.dtype(np.float16)}
+    assert weights.keys() == fitted()._w.keys()
+    monkeypatch.setattr("benchmarks.fit_transitions.Network", lambda w: lambda x: Network(w)(x) + 0.001)
+    with pytest.raises(AssertionError, match="differs by 0.001"):
+        halved(network)
+
+
+def test_frames_that_do_not_count_change_no_loss() -> None:
+    generator = torch.Generator().manual_seed(0)
+    cut, gradual, counts = (torch.rand(2, 30, generator=generator) < 0.3 for _ in range(3))
+    odds = torch.randn(2, 30, 2, generator=generator)
+    labels = Labels(cut, gradual, counts, counts)
+    expected = loss_of(odds, labels)
+    odds[~counts] = 9.0
+    assert loss_of(odds, labels) == expected
+    other = Labels(cut ^ ~counts, gradual, counts, counts)
+    assert loss_of(odds, other) == expected
+    # by hand: softplus terms over the frames that count, a cut four times, hard cuts twice
+    z = odds[counts].double()
+    c, g = cut[counts].double(), gradual[counts].double()
+    soft = torch.nn.functional.softplus
+    by_hand = 2 * (4 * c * soft(-z[:, 0]) + (1 - c) * soft(z[:, 0])).mean()
+    by_hand += (g * soft(-z[:, 1]) + (1 - g) * soft(z[:, 1])).mean()
+    assert expected.item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "graduals", "expected"),
+    [
+        ([20], [(40, 60)], ((1, 0, 0), (1, 0, 0))),
+        ([22], [(45, 58)], ((1, 0, 0), (1, 0, 0))),
+        ([23], [], ((0, 1, 1), (0, 1, 0))),
+        ([20, 50], [], ((1, 0, 0), (1, 0, 0))),  # a cut told in a gradual transition finds it
+        ([20], [(40, 60), (70, 80)], ((1, 0, 0), (1, 0, 1))),
+        ([20], [(70, 72), (40, 60)], ((1, 0, 0), (1, 0, 0))),  # two frames are no gradual transition
+        ([], [(15, 25)], ((0, 1, 0), (0, 1, 0))),  # told of a cut as a gradual transition: missed, but not false
+    ],
+)
+def test_events(cuts: list[int], graduals: list[tuple[int, int]], expected: tuple) -> None:
+    odds = np.full((100, 2), -3.0)
+    odds[cuts, 0] = 2
+    for a, b in graduals:
+        odds[a:b, 1] = 1
+    cut, gradual = np.zeros(100, bool), np.zeros(100, bool)
+    cut[20], gradual[40:60] = True, True
+    hard, soft = Count(), Count()
+    count(odds, cut, gradual, hard, soft)
+    assert (hard, soft) == (Count(*expected[0]), Count(*expected[1]))
+
+
+def test_a_short_fit_ends_with_finite_weights(capsys) -> None:
+    rng = np.random.default_rng(0)
+    bank = {str(i): [rng.integers(0, 256, (30, 36, 64, 3), np.uint8)] for i in range(3)}
+    shots = Shots(bank, bank, "cpu")
+    small = Canvas(2, 60, torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    before = {name: weight.clone() for name, weight in TorchNetwork().state_dict().items()}
+    torch.manual_seed(0)
+    network = fit(shots, small, seconds=2)
+    assert all(torch.isfinite(weight).all() for weight in network.state_dict().values())
+    assert not torch.equal(network.out.bias, before["out.bias"])
+    report("these", network, shots, small)
+    assert "these: loss" in capsys.readouterr().out
