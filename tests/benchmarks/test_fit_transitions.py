@@ -1,10 +1,13 @@
 """The network that is fitted, its events, and a fit from pictures whose cuts anyone can see."""
 
+import shutil
+
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.fit_transitions import Count, TorchNetwork, count, fit, halved, loss_of, report
+from benchmarks.fit_transitions import Count, TorchNetwork, count, fit, halved, loss_of, main, report
 from benchmarks.footage.joints import Labels
 from benchmarks.footage.shots import Canvas, Shots
 from curation.cuts.network import Network, fitted
@@ -94,3 +97,28 @@ def test_a_short_fit_ends_with_finite_weights(capsys) -> None:
     assert not torch.equal(network.out.bias, before["out.bias"])
     report("these", network, shots, small)
     assert "these: loss" in capsys.readouterr().out
+
+
+@pytest.mark.needs_videos
+def test_from_footage_to_weights(shared_videos, tmp_path, monkeypatch, capsys) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("bikes.mp4", "nasa_dissolve.mp4", "truth.json"):
+        shutil.copyfile(shared_videos / name, videos / name)
+    arguments = ["--videos", str(videos), "--hold", "bikes.mp4", "--seconds", "1", "--batch", "2"]
+    arguments += ["--sheet", str(tmp_path / "sheet.png"), "--out", str(tmp_path / "network.npz")]
+    monkeypatch.setattr("sys.argv", ["fit_transitions.py", *arguments])
+    main()
+    assert "held out: loss" in capsys.readouterr().out
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (2 * 2 * 36, 20 * 64, 3)
+    with np.load(tmp_path / "network.npz") as weights:
+        odds = Network(dict(weights))(np.zeros((50, 18, 32, 3), np.float32))
+    assert odds.shape == (50, 2)
+    assert np.isfinite(odds).all()
+
+
+def test_a_file_without_shots_cannot_be_held_out(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.argv", ["fit", "--videos", str(tmp_path), "--hold", "a.mp4", "--out", "o.npz"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "no shots of ['a.mp4']" in capsys.readouterr().err

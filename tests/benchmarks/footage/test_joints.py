@@ -4,7 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.footage.joints import CUT, DISSOLVE, FADE, PUSH, WIPE, Joint, _label, batch, joined, planned
+from benchmarks.footage.joints import (
+    CUT,
+    DISSOLVE,
+    FADE,
+    PUSH,
+    WIPE,
+    Joint,
+    Labels,
+    _held,
+    _label,
+    batch,
+    joined,
+    planned,
+)
 from benchmarks.footage.shots import Canvas, Shots
 
 FRAMES, N = 80, 64
@@ -115,3 +128,25 @@ def test_a_seed_decides_the_batch() -> None:
     assert 0 <= a.min() <= a.max() <= 1
     assert torch.allclose((a * 255).round(), a * 255, atol=1e-4), "pictures have 256 levels"
     assert labels.cut.shape == labels.gradual_counts.shape == (4, FRAMES)
+
+
+def test_held_pictures_take_their_labels_along() -> None:
+    many = canvas(samples=300)
+    numbered = many.time[:, :, None, None, None].expand(300, FRAMES, 1, 1, 1)
+    cut = (many.time % 7 == 4).expand(300, FRAMES)
+    gradual = (many.time >= 40).expand(300, FRAMES)
+    out, labels = _held(numbered, Labels(cut, gradual, ~gradual, ~cut), many)
+    shown = out[:, :, 0, 0, 0].long()
+    held = torch.diff(shown, dim=1).amax(1)  # 1: every picture is shown
+    assert set(held.tolist()) == {1, 2, 3}
+    assert 0.04 < (held > 1).float().mean() < 0.17
+    for h, at, c, counts, g in zip(held, shown, labels.cut, labels.cut_counts, labels.gradual, strict=True):
+        assert at.tolist() == [t // int(h) * int(h) for t in range(FRAMES)]
+        assert torch.equal(g, gradual[0][at])
+        shots = ((at + 3) // 7).tolist()  # the shot that each frame shows
+        assert c.tolist() == [t > 0 and shots[t] != shots[t - 1] for t in range(FRAMES)]
+        if h > 1:
+            beside = [any(c[max(0, t - 1) : t + 2]) and not c[t] for t in range(FRAMES)]
+            assert counts.tolist() == [not b for b in beside]
+        else:
+            assert torch.equal(counts, ~gradual[0])
