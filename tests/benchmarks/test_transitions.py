@@ -12,11 +12,11 @@ def flat_shots() -> list[tuple[str, np.ndarray]]:
 
 
 def test_labels_are_where_the_pictures_change() -> None:
-    for seed in (0, 1, 7, 8):  # the plain style
+    for seed in (0, 1, 7, 43):  # of the plain style; in the last one lightning follows a fade
         film = synthesise(flat_shots(), seed)
         calm = np.ones(len(film.frames), bool)
         for a, z, _ in film.distractions:
-            calm[max(0, a - 1) : z + 2] = False
+            calm[a : z + 1] = False
         for a, *_, z in film.labels["fades"]:
             calm[a : z + 1] = False
         for a, z, _ in film.labels["gradual"]:

@@ -75,6 +75,22 @@ def test_the_camera_stays_within_the_chosen_shot() -> None:
         assert np.ptp(sample[:, hue].flatten(1).numpy(), axis=1).max() < 1e-5, "a flat picture stays flat"
 
 
+def test_a_short_shot_is_played_to_and_fro() -> None:
+    bank = {"a": [np.zeros((40, 36, 64, 3), np.uint8), np.zeros((6, 36, 64, 3), np.uint8)]}
+    shots, canvas = Shots(bank, bank, "cpu"), Canvas(200, 60, torch.Generator().manual_seed(0))
+    at = shots._played(torch.ones(200, dtype=torch.int64), canvas) - 40
+    assert (at.min(), at.max()) == (0, 5)
+    there_and_back = [0, 1, 2, 3, 4, 5, 4, 3, 2, 1]
+    expected = {
+        tuple(there_and_back[(begin + int(i * speed)) % 10] for i in range(60)): speed
+        for speed in (0.5, 1, 2, 3, 5)
+        for begin in range(6)
+    }
+    speeds = [expected[tuple(positions)] for positions in at.tolist()]
+    assert 75 < speeds.count(1) < 125, "half of them at their own speed"
+    assert set(speeds) == {0.5, 1, 2, 3, 5}
+
+
 def test_stills_are_a_fifth_of_what_is_drawn() -> None:
     bank = {"film": [np.zeros((30, 36, 64, 3), np.uint8)] * 4}
     bank |= {f"still {i}": [np.zeros((1, 36, 64, 3), np.uint8)] for i in range(40)}
