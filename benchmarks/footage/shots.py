@@ -83,10 +83,15 @@ def build_bank(folders: list[Path], truth: dict[str, dict], stills: Path | None)
                 continue
             if shots:
                 bank.setdefault(name, []).extend(shots)
-    for path in sorted(p for p in (stills.rglob("*") if stills else ()) if p.suffix.lower() in _PHOTOGRAPHS):
+    return bank | _photographs(stills) if stills else bank
+
+
+def _photographs(folder: Path) -> Bank:
+    bank: Bank = {}
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PHOTOGRAPHS):
         picture = cv2.imread(str(path))
         if picture is not None and min(picture.shape[:2]) >= _SMALLEST_PHOTOGRAPH:
-            bank[f"still {path.relative_to(stills or path).as_posix()}"] = [_reduced(_cropped(picture))[None]]
+            bank[f"still {path.relative_to(folder).as_posix()}"] = [_reduced(_cropped(picture))[None]]
     return bank
 
 
