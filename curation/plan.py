@@ -130,8 +130,9 @@ def _dataset(config: CurateConfig, scorers: Sequence[Scorer], videos: Sequence[T
     context.print_on_execution_start = False
     stages = stages_for(scorers, _nodes(), config, cpus, len(videos))
     rows = [{"index": i, "video": pickle.dumps(v)} for i, v in enumerate(videos)]
+    threads = max(1, cpus // len(videos))  # of libav's a video, where there are fewer videos than cores
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
-        partial(_read, config=config),
+        partial(_read, config=config, threads=threads),
         num_cpus=BOOKED,
         num_gpus=reader_share(config),
         compute=ray.data.TaskPoolStrategy(cpus),
@@ -154,14 +155,14 @@ def _nodes() -> list[Node]:
     return [Node(r.get("CPU", 0), r.get("GPU", 0), r.get("memory", math.inf) / 1e9) for r in alive]
 
 
-def _read(row: dict[str, Any], config: CurateConfig) -> Iterator[dict[str, Any]]:
+def _read(row: dict[str, Any], config: CurateConfig, threads: int) -> Iterator[dict[str, Any]]:
     """One video to its clips, and then its end. Nothing a file does may take its neighbours along."""
     video: Task = pickle.loads(row["video"])
     uri, sent = video.source.uri, 0
     reading: VideoPass | None = None
     failures: Failures = []
     try:
-        reading = VideoPass(uri, config, video.video_id, threads=1)
+        reading = VideoPass(uri, config, video.video_id, threads)
         for clip in reading:
             yield {"uri": uri, "payload": pickle.dumps(_Measured(clip, Scored()), protocol=5)}
             sent += 1

@@ -18,13 +18,13 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDe
 
 from curation.config import CutSettings
 from curation.cuts.network import REACH, fitted
-from curation.cuts.transitions import Kind, Signature, Transition, fades, is_cut, likeness
+from curation.cuts.transitions import Kind, Signature, Transition, fades, is_cut, likeness, without_bars
 from curation.cuts.transnet import TransNet
 
 _NEIGHBOURS = 6  # frames on each side of a hard-cut suspect that its isolation is measured against
 _STEP = 4.0  # how many times its surroundings' a step of the signature must be, where the detector sees nothing
 _NETWORK_FPS = 30  # of faster footage the network sees every second frame, or fewer
-_BLOCK = 120  # frames that the network judges at a time
+_BLOCK = 200  # frames that the network judges at a time
 _TICK = 4  # frames from one look of our own cue to the next
 _LAGS = (16, 40)  # frames between which our own cue looks for slow change
 _NEAR = 24  # frames around a suspicion that are judged with it
@@ -32,6 +32,7 @@ _CALM = 8  # frames without suspicion after which what lies before is decided
 _LONGEST_OPEN = 720  # frames after which it is decided in any case
 _GAP, _SHORTEST = 4, 3  # frames: breaks in a gradual transition that are bridged, and its least length
 _SURE_CUT, _NO_CUT = 1.2, -5.0  # log-odds with which the network overrules the tests
+_LONG, _SIDE, _SAME = 8, 4, 0.88  # frames, frames, likeness: see `_leads_back`; in a dissolve neighbours are alike too
 _PIECE = 12  # frames that must be left of a gradual transition beside a fade
 _NONE = np.empty(0, np.uint8)
 _UNSEEN = -20.0  # log-odds of frames that nobody suspects
@@ -202,6 +203,8 @@ class Cascade:
                 taken += [(start + a, start + b) for a, b in fades(window[start - begin : stop - begin])]
             for a, b in self._gradual(start, stop):
                 blank = any(s.blank for s in window[a - begin : b - begin])
+                if not blank and b - a >= _LONG * self._stride and self._leads_back(a, b):
+                    continue
                 for c, d in _without(a, b, taken):
                     found.append(self._transition("fade" if blank else "dissolve", c, d))
         found += [self._transition("fade", a, b) for a, b in taken]
@@ -214,6 +217,15 @@ class Cascade:
             self._first += 1
         self._suspicions = [s for s in self._suspicions if s[1] + _NEAR >= self._judged]
         return sorted(found, key=lambda t: (t.start_frame, t.end_frame))
+
+    def _leads_back(self, first: int, past: int) -> bool:
+        """Whether the picture after a stretch is the one before it: the light changed, or something passed."""
+        before = range(max(self._first, first - _SIDE), max(self._first + 1, first - 1))
+        last = self._first + len(self._frames) - 1
+        after = range(min(last, past + 1), min(last, past + _SIDE) + 1)
+        luma = without_bars(np.stack([self._at(i).signature.luma for i in (*before, *after)]))
+        sides = luma[: len(before)], luma[len(before) :]
+        return max(likeness(a, b) for a in sides[0] for b in sides[1]) > _SAME
 
     def _transition(self, kind: Kind, first: int, last: int) -> Transition:
         last = min(last, self._first + len(self._frames) - 1)

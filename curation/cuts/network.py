@@ -6,11 +6,13 @@ and two bands of similarities, of luma and of a learned embedding, compare every
 frames away. `benchmarks/fit_transitions.py` fits it and says how; `docs/cuts.md` has the figures.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 REACH = 40  # frames on each side that a frame's answer mainly depends on
 _BGR_TO_LUMA = np.array([0.114, 0.587, 0.299], np.float32)
@@ -22,10 +24,16 @@ class Network:
 
     def __init__(self, weights: dict[str, np.ndarray]) -> None:
         self._w = {name: np.asarray(w, np.float32) for name, w in weights.items()}
+        self._libraries = ThreadpoolController()
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """Log-odds, float32 (n, 2), that a frame begins a shot after a hard cut, and that it lies in a gradual
         transition. `pictures` are consecutive frames, BGR float32 (n, 18, 32, 3) of 0 to 255."""
+        # products this small lose more to threads that wait for each other than they gain, beside a decoder most of all
+        with self._libraries.limit(limits=1, user_api="blas"):
+            return self._forward(pictures)
+
+    def _forward(self, pictures: np.ndarray) -> np.ndarray:
         x = pictures / np.float32(255)
         luma = (x @ _BGR_TO_LUMA).reshape(len(x), -1)
         luma = luma - luma.mean(axis=1, keepdims=True)
@@ -38,8 +46,8 @@ class Network:
         y = _relu(self._dense("d1", _flat(self._time("t3", y))))
         alike = _relu(self._dense("sim", np.concatenate([_band(seen), _band(luma)], axis=1)))
         y = np.concatenate([y, alike], axis=1)
-        y = _relu(_along(y, self._w["h1.weight"], 1) + self._w["h1.bias"])
-        y = _relu(_along(y, self._w["h2.weight"], 4) + self._w["h2.bias"])
+        y = _relu(_along(y, [self._w["h1.weight"]], [1]) + self._w["h1.bias"])
+        y = _relu(_along(y, [self._w["h2.weight"]], [4]) + self._w["h2.bias"])
         return self._dense("out", y)
 
     def _dense(self, name: str, x: np.ndarray) -> np.ndarray:
@@ -56,21 +64,28 @@ class Network:
 
     def _time(self, name: str, x: np.ndarray) -> np.ndarray:
         """Convolutions over three frames at several dilations side by side, then ReLU: (n, h, w, c)."""
-        parts = []
-        for i, dilation in enumerate(_DILATIONS[name]):
-            parts.append(_along(x, self._w[f"{name}.{i}.weight"], dilation) + self._w[f"{name}.{i}.bias"])
-        return _relu(np.concatenate(parts, axis=3))
+        dilations = _DILATIONS[name]
+        names = [f"{name}.{i}" for i in range(len(dilations))]
+        bias = np.concatenate([self._w[n + ".bias"] for n in names])
+        return _relu(_along(x, [self._w[n + ".weight"] for n in names], dilations) + bias)
 
 
-def _along(x: np.ndarray, weight: np.ndarray, dilation: int) -> np.ndarray:
-    """Convolution over the first axis of (n, ..., c) with weights (out, c, taps), zeros beyond the ends."""
-    n, taps = len(x), weight.shape[2]
-    out = np.zeros((*x.shape[:-1], len(weight)), np.float32)
-    for k in range(taps):
-        shift = (k - taps // 2) * dilation
-        here, there = slice(max(0, -shift), n - max(0, shift)), slice(max(0, shift), n + min(0, shift))
-        if here.start < n and here.stop > 0:
-            out[here] += x[there] @ weight[:, :, k].T
+def _along(x: np.ndarray, weights: list[np.ndarray], dilations: Sequence[int]) -> np.ndarray:
+    """Convolutions over the first axis of (n, ..., c) with weights (out, c, taps) at several dilations side by side,
+    zeros beyond the ends. All products are taken at once; the taps are then shifted sums."""
+    n, width = len(x), len(weights[0])
+    columns = np.concatenate([w[:, :, k] for w in weights for k in range(w.shape[2])]).T
+    products = (x.reshape(-1, x.shape[-1]) @ columns).reshape(*x.shape[:-1], -1)
+    out = np.zeros((*x.shape[:-1], width * len(weights)), np.float32)
+    at = 0
+    for i, dilation in enumerate(dilations):
+        taps = weights[i].shape[2]
+        for k in range(taps):
+            shift = (k - taps // 2) * dilation
+            here, there = slice(max(0, -shift), n - max(0, shift)), slice(max(0, shift), n + min(0, shift))
+            if here.start < n and here.stop > 0:
+                out[here, ..., i * width : (i + 1) * width] += products[there, ..., at : at + width]
+            at += width
     return out
 
 
