@@ -75,6 +75,7 @@ class _Draft:
     start_frame: int
     frame_count: int
     samples: list[_Sample]
+    cut_doubt: float
 
 
 class VideoPass:
@@ -104,6 +105,7 @@ class VideoPass:
         self._open = Splitter(0.0, config.clips)
         self._begins_with = "start"
         self._clips_in_shot = 0
+        self._cascade = Cascade(config.cuts, self.info.fps)
 
     def __iter__(self) -> Iterator[Clip]:
         outstanding: deque[Future[Clip]] = deque()
@@ -122,33 +124,33 @@ class VideoPass:
 
     def _drafts(self) -> Iterator[_Draft]:
         """Decode and find the clips."""
-        end, first = 0.0, 0
-        cascade: Cascade | None = Cascade(self.config.cuts, self.info.fps)
+        end, first, sound = 0.0, 0, True
         for frame in ahead(self.decoder):
             end = frame.time + frame.duration
             if frame.damaged_from is not None:
-                if cascade is not None:
-                    yield from self._end(cascade, frame.damaged_from, "damage")
-                    cascade = None
+                if sound:
+                    yield from self._end(frame.damaged_from, "damage")
+                sound = False
                 continue
-            if cascade is None:
-                cascade, first = self._resume(frame), frame.index
+            if not sound:
+                self._resume(frame)
+                first, sound = frame.index, True
             self._remember(frame)
             bgr = frame.small_bgr(self.config.cuts.width_px)
-            for transition in cascade.push(frame.index - first, frame.time, bgr):
+            for transition in self._cascade.push(frame.index - first, frame.time, bgr):
                 yield from self._cross(transition)
-            yield from self._take(cascade.settled_until, final=False)
+            yield from self._take(self._cascade.settled_until, final=False)
             self._forget()
-        if cascade is not None:
-            yield from self._end(cascade, end, "end")
+        if sound:
+            yield from self._end(end, "end")
         self._note_what_is_missing(end)
 
-    def _resume(self, frame: Frame) -> Cascade:
+    def _resume(self, frame: Frame) -> None:
         """Begin anew with the first sound frame after damage."""
         self._dropped = frame.index
         self._next_sample = frame.time
         self._begin(frame.time, "damage")
-        return Cascade(self.config.cuts, self.info.fps)
+        self._cascade = Cascade(self.config.cuts, self.info.fps)
 
     def _remember(self, frame: Frame) -> None:
         self._times.append(frame.time)
@@ -186,9 +188,9 @@ class VideoPass:
         yield from self._end_shot(transition.start, transition.kind)
         self._begin(max(transition.end, start), transition.kind)
 
-    def _end(self, cascade: Cascade, at: float, ends_with: str) -> Iterator[_Draft]:
+    def _end(self, at: float, ends_with: str) -> Iterator[_Draft]:
         """End the stretch of sound footage that the cascade has looked at."""
-        for transition in cascade.flush():
+        for transition in self._cascade.flush():
             if transition.start < at:
                 yield from self._cross(transition)
         yield from self._end_shot(at, ends_with)
@@ -222,7 +224,8 @@ class VideoPass:
             self.failures.append((name, Failure("decode", "DamagedVideo", message)))
             return None
         first, past = bisect_left(self._times, span.start - 1e-6), bisect_left(self._times, span.end - 1e-6)
-        return _Draft(span, len(self.shots), self._dropped + first, past - first, inside)
+        doubt = self._cascade.doubt(span.start, span.end)
+        return _Draft(span, len(self.shots), self._dropped + first, past - first, inside, doubt)
 
     def _finish(self, draft: _Draft) -> Clip:
         """Make the pictures and the flow. Runs in a thread of its own."""
@@ -253,6 +256,7 @@ class VideoPass:
             flow_size=grid[0][1].shape[::-1] if grid else (0, 0),
             hashes=np.array([difference_hash(gray) for _, gray in grid], np.uint64),
             uniform=uniform,
+            cut_doubt=draft.cut_doubt,
             samples=tuple(gray for _, gray in grid) if by_network else (),
             sample_times=tuple(time for time, _ in grid) if by_network else (),
         )

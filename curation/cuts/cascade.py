@@ -6,6 +6,7 @@ content detector at 6 fps, the histogram detector at 2 fps, all sensitive. Foota
 over; the rest is shown to the network of `network`, whose word is weighed with the tests of `transitions`.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,6 +35,7 @@ _GAP, _SHORTEST = 4, 3  # frames: breaks in a gradual transition that are bridge
 _SURE_CUT, _NO_CUT = 1.2, -5.0  # log-odds with which the network overrules the tests
 _LONG, _SIDE, _SAME = 8, 4, 0.88  # frames, frames, likeness: see `_leads_back`; in a dissolve neighbours are alike too
 _PIECE = 12  # frames that must be left of a gradual transition beside a fade
+_NO_DOUBT = -4.0  # log-odds that are not worth remembering
 _NONE = np.empty(0, np.uint8)
 _UNSEEN = -20.0  # log-odds of frames that nobody suspects
 
@@ -108,6 +110,7 @@ class Cascade:
         self._judged = 0  # frames before this one have the network's log-odds
         self._decided = 0  # frames before this one have given their transitions
         self._settled_until = 0.0
+        self._doubts: deque[tuple[float, float]] = deque()  # time and log-odds of frames that were let pass
 
     def push(self, index: int, time: float, bgr: np.ndarray) -> list[Transition]:
         """Look at the next frame, BGR uint8 (h, w, 3). Returns the transitions that are now certain, in order."""
@@ -145,6 +148,15 @@ class Cascade:
     def settled_until(self) -> float:
         """Time (seconds) before which no further transition will be reported."""
         return self._settled_until
+
+    def doubt(self, start: float, end: float) -> float:
+        """Probability that a transition was overlooked between two times (seconds) before `settled_until`: the
+        network's highest for one frame, less what belongs to the transitions that were found. What lies before
+        `start` is forgotten, so ask in order."""
+        while self._doubts and self._doubts[0][0] < start - 1e-6:
+            self._doubts.popleft()
+        odds = max((o for t, o in self._doubts if t < end - 1e-6), default=_UNSEEN)
+        return 1 / (1 + math.exp(-odds))
 
     def _at(self, index: int) -> _Seen:
         return self._frames[index - self._first]
@@ -198,17 +210,20 @@ class Cascade:
         found = [self._transition("cut", i, i) for i in cuts]
         edges = [begin, *cuts, end]
         taken: list[tuple[int, int]] = []
+        explained: list[tuple[int, int]] = []
         for start, stop in pairwise(edges):
             if any(s.blank for s in window[start - begin : stop - begin]):
                 taken += [(start + a, start + b) for a, b in fades(window[start - begin : stop - begin])]
             for a, b in self._gradual(start, stop):
                 blank = any(s.blank for s in window[a - begin : b - begin])
                 if not blank and b - a >= _LONG * self._stride and self._leads_back(a, b):
+                    explained.append((a, b))
                     continue
                 for c, d in _without(a, b, taken):
                     found.append(self._transition("fade" if blank else "dissolve", c, d))
         found += [self._transition("fade", a, b) for a, b in taken]
         self._decided = end
+        self._note_doubts(begin, end, explained + [(t.start_frame, t.end_frame) for t in found])
         last = self._frames[-1].signature
         self._settled_until = self._at(end).signature.time if end <= last.index else last.time + 1
         keep = end - REACH * self._stride - _BLOCK
@@ -217,6 +232,15 @@ class Cascade:
             self._first += 1
         self._suspicions = [s for s in self._suspicions if s[1] + _NEAR >= self._judged]
         return sorted(found, key=lambda t: (t.start_frame, t.end_frame))
+
+    def _note_doubts(self, begin: int, end: int, explained: list[tuple[int, int]]) -> None:
+        """Keep what the network thought of the frames that are neither in nor beside one of the stretches."""
+        beside = _CALM * self._stride
+        for i in range(begin, end):
+            frame = self._at(i)
+            odds = max(frame.cut, frame.gradual)
+            if odds > _NO_DOUBT and not any(a - beside <= i <= b + beside for a, b in explained):
+                self._doubts.append((frame.signature.time, odds))
 
     def _leads_back(self, first: int, past: int) -> bool:
         """Whether the picture after a stretch is the one before it: the light changed, or something passed."""

@@ -13,12 +13,13 @@ def scorers_for(config: "CurateConfig") -> "list[Scorer]":
     Raises CurationError, naming every missing model, where the svd profile's weights are not all there.
     """
     from curation.scores.aesthetics import TechnicalQuality
+    from curation.scores.continuity import Continuity
     from curation.scores.duplicates import PerceptualHash
     from curation.scores.motion import Motion
     from curation.scores.text import Text
 
     text = [Text(config.text, config.weights.folder)] if config.text.enabled else []
-    seen = [TechnicalQuality(), Motion(config.motion, config.weights.folder), PerceptualHash(), *text]
+    seen = [Continuity(), TechnicalQuality(), Motion(config.motion, config.weights.folder), PerceptualHash(), *text]
     return [*seen, *(_svd(config) if config.profile == "svd" else _embedded(config))]
 
 

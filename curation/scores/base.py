@@ -28,7 +28,8 @@ class ClipFrames:
     interval. `hashes` are 64-bit difference hashes of those samples, uint64 (samples,). Times are seconds on the
     video's own clock (presentation time stamps, first frame at 0). `uniform` are eight frames like `frames`, spread
     evenly over the clip's samples (repeated where it has fewer), for scorers that watch the clip; only the svd profile
-    has one, and elsewhere it is empty. `samples` are the grey pictures (h, w) uint8 of `flow_size` at the flow's rate,
+    has one, and elsewhere it is empty. `cut_doubt` is the probability that the cut cascade overlooked a transition in
+    the clip. `samples` are the grey pictures (h, w) uint8 of `flow_size` at the flow's rate,
     taken at `sample_times`; they stand in for `flow` where a network measures it, and elsewhere there are none.
     """
 
@@ -46,6 +47,7 @@ class ClipFrames:
     flow_size: tuple[int, int]
     hashes: np.ndarray
     uniform: tuple[np.ndarray, ...] = ()
+    cut_doubt: float = 0.0
     samples: tuple[np.ndarray, ...] = ()
     sample_times: tuple[float, ...] = ()
 

@@ -1,0 +1,53 @@
+"""The second look at clips, on footage whose transitions are known."""
+
+import numpy as np
+import pytest
+
+from curation.config import CurateConfig, CutSettings
+from curation.engine import open_clips
+from curation.scores.continuity import Continuity
+from tests.curation.conftest import texture
+
+RULE = 0.8  # what the default policies allow
+
+
+def drift(seed: int, frames: int) -> list[np.ndarray]:
+    wide = texture(seed, 120, 160 + frames)
+    return [wide[:, i : i + 160] for i in range(frames)]
+
+
+def dissolved(length: int) -> list[np.ndarray]:
+    a, b = drift(1, 75 + length), drift(2, 75 + length)
+    weights = np.linspace(0, 1, length)
+    mix = [(x * (1 - w) + y * w).astype(np.uint8) for x, y, w in zip(a[75:], b[:length], weights, strict=True)]
+    return a[:75] + mix + b[length:]
+
+
+def doubts(path, **cuts) -> list[float]:
+    clips = open_clips(str(path), CurateConfig(videos=str(path), cuts=CutSettings(**cuts)))
+    return [row["cut_doubt"] for row in Continuity().score(clips, [{}] * len(clips))]
+
+
+def test_one_shot_leaves_no_doubt(tmp_path, write_video):
+    assert max(doubts(write_video(tmp_path / "one.mp4", drift(1, 150)))) < 0.1
+
+
+def test_what_the_cascade_was_told_to_overlook_is_doubted(tmp_path, write_video):
+    path = write_video(tmp_path / "two.mp4", dissolved(30))
+    assert max(doubts(path, gradual_threshold=50)) > 0.8
+
+
+def test_known_transitions_leave_little_doubt_beside_them(tmp_path, write_video):
+    path = write_video(tmp_path / "cut.mp4", drift(1, 75) + drift(2, 75))
+    found = doubts(path)
+    assert len(found) == 2
+    assert max(found) < RULE
+
+
+@pytest.mark.needs_videos
+def test_the_one_clip_of_the_labelled_files_with_a_dissolve_inside_is_doubted_most(shared_videos):
+    """The cascade overlooks a dissolve through white snow at frames 66 to 100."""
+    trailer = doubts(shared_videos / "sintel_trailer_30s.mp4")
+    assert trailer[0] == max(trailer) > RULE
+    assert max(trailer[1:]) < RULE
+    assert max(doubts(shared_videos / "bikes.mp4")) < RULE
