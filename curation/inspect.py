@@ -125,7 +125,7 @@ def sql(manifest: str, query: str) -> pa.Table:
             query.encode()  # DuckDB calls text that is no UTF-8 a wrong argument type
             parsed = connection.extract_statements(query)
             if len(parsed) != 1 or parsed[0].type != duckdb.StatementType.SELECT:
-                raise CurationError("sql: give one SELECT over videos, shots, clips or errors")
+                raise CurationError("sql: give one SELECT over videos, shots, clips, errors or duplicates")
             return connection.sql(query).to_arrow_table()
         except (duckdb.Error, pa.ArrowInvalid, UnicodeError) as error:
             raise CurationError(f"sql: {_line(error)}") from error

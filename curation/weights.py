@@ -60,7 +60,7 @@ class Model:
         if self.on_hub:
             offline = "copy a filled hub cache, set HF_HOME to it and HF_HUB_OFFLINE=1"
             return [f"hf download {self.on_hub}", folder, offline]
-        return ["set its field in `weights` to the path of the file", folder]
+        return ["set the option that names it (weights.* or motion.raft_weights) to the path of the file", folder]
 
 
 EASYOCR = Model(

@@ -177,7 +177,7 @@ class InspectConfig(Strict):
     manifest: str
     """Folder of a manifest, or the curation folder that holds one."""
     sql: str = ""
-    """A query over the tables `clips`, `shots`, `videos` and `errors`; empty shows a summary."""
+    """A query over the tables `clips`, `shots`, `videos`, `errors` and `duplicates`; empty shows a summary."""
 
 
 class ReportConfig(Strict):

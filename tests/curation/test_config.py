@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from curation.config import ClipSettings, CurateConfig, Policy, Rule, SelectConfig
+from curation.config import ClipSettings, CurateConfig, CutSettings, Policy, Rule, SelectConfig
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,11 @@ def test_every_field_explains_itself():
 def test_a_configuration_survives_json():
     config = CurateConfig(videos="x", cpus=2)
     assert CurateConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_none_are_refused(value):
+    """NaN equals nothing, itself included: a manifest measured with it could never be resumed."""
+    for field in ("gradual_threshold", "hard_threshold"):
+        with pytest.raises(ValidationError, match="finite number"):
+            CutSettings.model_validate({field: value})
