@@ -126,11 +126,10 @@ class Cascade:
         for hit in hits:
             if hit >= self._first:
                 self._at(hit).suspect = True
-        for at in [*hits, *([index] if stepped else [])]:
-            self._suspect(at, at)
+        self._suspicions += [(at, at) for at in (*hits, *([index] if stepped else ()))]
         for slow in self._slow:
             if seen := slow.push(timecode, time, bgr):
-                self._suspect(*seen)
+                self._suspicions.append(seen)
         self._look_back(signature)
         if index + 1 < self._judged + _BLOCK + REACH * self._stride:
             return []
@@ -161,19 +160,16 @@ class Cascade:
     def _at(self, index: int) -> _Seen:
         return self._frames[index - self._first]
 
-    def _suspect(self, first: int, last: int) -> None:
-        self._suspicions.append((first, last))
-
     def _look_back(self, now: Signature) -> None:
         """Our own cue: blank frames, and change that is too slow for the detectors."""
         if now.blank:
-            self._suspect(now.index, now.index)
+            self._suspicions.append((now.index, now.index))
         if now.index % _TICK == 0:
             for lag in _LAGS:
                 if len(self._frames) > lag:
                     then = self._frames[-1 - lag].signature
                     if np.abs(now.colour - then.colour).mean() >= 4 and likeness(now.luma, then.luma) < 0.9:
-                        self._suspect(then.index, now.index)
+                        self._suspicions.append((then.index, now.index))
 
     def _judge(self, end: int) -> None:
         """Show the network the frames before `end` that it has not judged, if any of them is suspected."""
