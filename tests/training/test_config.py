@@ -48,3 +48,19 @@ def test_staged_keeps_the_users_settings():
     for stage in TrainStagedConfig(data=data, model=model).stages():
         assert stage.data == data
         assert stage.model == model
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (TrainStageConfig, lambda x: {"optim": {"lr": x}}),
+        (TrainStageConfig, lambda x: {"optim": {"p_mean": x}}),
+        (TrainStagedConfig, lambda x: {"data": {"fps": [8.0, x]}}),
+        (SampleConfig, lambda x: {"guidance": x}),
+        (SampleConfig, lambda x: {"motion": x}),
+    ],
+)
+def test_numbers_that_are_none_are_refused(model, fields, value):
+    with pytest.raises(ValidationError, match="finite number"):
+        model.model_validate(fields(value))
