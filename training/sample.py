@@ -24,6 +24,8 @@ from training.errors import TrainingError
 from training.stages import Stopped, make_loss, pick_device
 from training.trainer import OnEvent, mix
 
+_SUFFIXES = (".mp4", ".gif", ".png")
+
 
 @dataclass(frozen=True)
 class SampleResult:
@@ -40,8 +42,12 @@ class SampleResult:
 def run_sample(
     config: SampleConfig, on_event: OnEvent = lambda event: None, stop: Callable[[], bool] = lambda: False
 ) -> list[SampleResult]:
-    """Sample every prompt and write its files. Raises TrainingError for what the user can mend."""
+    """Sample every prompt and write its files. Raises TrainingError for what the user can mend; that `out` cannot be
+    written is said before the first step."""
     loaded = checkpoints.load(config.checkpoint)
+    stems = stems_of(config)
+    for stem in stems:
+        _check_writable(stem)
     stage = TrainStageConfig.model_validate(loaded.lineage.config)
     device = pick_device(config.device, config.cpu_threads)
     network = UNet(UNetConfig.of(loaded.lineage.network))
@@ -53,10 +59,9 @@ def run_sample(
     # a network without temporal layers makes pictures: frames of it would have nothing to do with one another
     frames = (config.frames or stage.data.frames) if network.config.temporal else 1
     shape = (1, 3, frames, stage.data.height, stage.data.width)
-    out = Path(config.out).with_suffix("") if Path(config.out).suffix in (".mp4", ".gif", ".png") else Path(config.out)
 
     results = []
-    for i, prompt in enumerate(config.prompts):
+    for i, (prompt, stem) in enumerate(zip(config.prompts, stems, strict=True)):
         began = time.monotonic()
         on_event({"event": "phase", "phase": "sampling", "prompt": prompt, "of": len(config.prompts), "index": i})
         fps = torch.tensor([config.fps if network.config.temporal else math.nan])
@@ -75,7 +80,6 @@ def run_sample(
         x = sample(guided, noise, loss.schedule, config.steps, sampler, step)[0]
         x = x if x.ndim == 4 else x[:, None]
         pixels = ((x.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(0, -1).cpu().numpy()
-        stem = out if len(config.prompts) == 1 else out.with_name(f"{out.name}-{i + 1}")
         try:
             paths = write_video(pixels, stem, config.fps, config.enlarge)
         except OSError as error:
@@ -86,13 +90,41 @@ def run_sample(
     return results
 
 
+def stems_of(config: SampleConfig) -> list[Path]:
+    """Each prompt's files without their suffix: `out` itself, or out-1, out-2, ... where there are several prompts."""
+    out = Path(config.out).expanduser()
+    out = out.with_suffix("") if out.suffix in _SUFFIXES else out
+    if len(config.prompts) == 1:
+        return [out]
+    return [out.with_name(f"{out.name}-{i + 1}") for i in range(len(config.prompts))]
+
+
+def _files(stem: Path) -> tuple[Path, Path, Path]:
+    """MP4, GIF and PNG beside each other."""
+    mp4, gif, png = (stem.with_name(stem.name + suffix) for suffix in _SUFFIXES)
+    return mp4, gif, png
+
+
+def _check_writable(stem: Path) -> None:
+    """Raises TrainingError if the files of a stem cannot be written; an empty one is, and is taken away again."""
+    for path in _files(stem):
+        if path.is_dir():
+            raise TrainingError(f"out: {path} is a folder; choose another name with out")
+    try:
+        probe = stem.with_name(f".{stem.name}.probe")
+        checkpoints.write_atomic(probe, lambda temporary: temporary.write_bytes(b""))
+        probe.unlink()
+    except OSError as error:
+        raise TrainingError(f"out: {stem} cannot be written ({error.strerror or error})") from error
+
+
 def write_video(frames: np.ndarray, stem: Path, fps: float, enlarge: int = 1) -> tuple[Path, Path, Path]:
     """Write uint8 RGB frames (t, h, w, 3) as stem.mp4 (H.264), stem.gif and stem.png (all frames in a row).
 
     Every pixel becomes `enlarge` x `enlarge`; sides must then be even for the MP4, so odd ones lose their last line.
     """
     large = frames.repeat(enlarge, 1).repeat(enlarge, 2)
-    mp4, gif, png = (stem.with_name(stem.name + suffix) for suffix in (".mp4", ".gif", ".png"))
+    mp4, gif, png = _files(stem)
     checkpoints.write_atomic(mp4, lambda temporary: _encode(large, temporary, fps))
     pictures = [Image.fromarray(frame) for frame in large]
     checkpoints.write_atomic(

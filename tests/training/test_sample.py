@@ -59,6 +59,22 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         run_sample(config(str(tmp_path), tmp_path / "x"))
 
 
+@pytest.mark.parametrize("where", ["file/name", "taken"])
+def test_an_out_that_cannot_be_written_is_said_before_the_first_step(checkpoints, tmp_path, where):
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "taken.gif").mkdir()
+    events = []
+    with pytest.raises(TrainingError, match=f"out: .*{where}"):
+        run_sample(config(checkpoints[0], tmp_path / where), events.append)
+    assert events == []
+
+
+def test_looking_whether_out_can_be_written_leaves_nothing(checkpoints, tmp_path):
+    with pytest.raises(Stopped):
+        run_sample(config(checkpoints[0], tmp_path / "new" / "x"), stop=lambda: True)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
 def test_written_video_shows_the_frames(tmp_path):
     frames = np.zeros((4, 8, 10, 3), np.uint8)
     for i in range(4):
