@@ -14,12 +14,19 @@ from curation.scores.accelerator import cards
 _PLANAR = {"nv12": "yuv420p", "p010le": "yuv420p10le", "p012le": "yuv420p12le", "p016le": "yuv420p16le"}
 
 
+def obstacle() -> str | None:
+    """Why this machine cannot decode on a card, with the remedy; None if it can."""
+    if "cuda" not in hwdevices_available():
+        return "PyAV's libav was built without CUDA here; take decoder cpu (--decoder cpu)"
+    if not cards():
+        return "nvdec needs an NVIDIA card, and none can be seen here; take decoder cpu (--decoder cpu)"
+    return None
+
+
 def acceleration() -> HWAccel:
     """What `av.open` takes to decode on the card. Raises CurationError where that cannot be."""
-    if "cuda" not in hwdevices_available():
-        raise CurationError("decoder: PyAV's libav was built without CUDA here; take decoder cpu")
-    if not cards():
-        raise CurationError("decoder: nvdec needs an NVIDIA card, and none can be seen here; take decoder cpu")
+    if why := obstacle():
+        raise CurationError(f"decoder: {why}")
     return HWAccel("cuda", allow_software_fallback=True)
 
 

@@ -389,6 +389,8 @@ def preflight(config: CurateConfig) -> PreflightReport:
     checks = [_check_out(config.out), *_machine()]
     if config.profile == "svd" and is_endpoint(config.weights.caption_llm):
         checks.insert(0, _check_endpoint(config.weights.caption_llm))
+    if config.decoder == "nvdec":
+        checks.insert(0, _check_card_decoder())
     return PreflightReport(str(config.profile), items, checks)
 
 
@@ -433,6 +435,17 @@ def _check_endpoint(name: str) -> Check:
     if not model:
         return Check("caption_llm", False, f"{name} names no model; write {url}#MODEL")
     return Check("caption_llm", None, f"{model} behind {url}: both captions of every clip are sent there")
+
+
+def _check_card_decoder() -> Check:
+    """Can videos be decoded on a card? Of a cluster's other machines this one cannot tell: Ray counts their cards."""
+    from curation.nvdec import obstacle
+
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address and not address.startswith(("127.", "localhost", "local")):
+        return Check("decoder", None, f"nvdec: the cards of the cluster at {address} are counted when curation starts")
+    why = obstacle()
+    return Check("decoder", not why, why or "nvdec on the card")
 
 
 def _machine() -> list[Check]:

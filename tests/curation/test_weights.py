@@ -9,7 +9,7 @@ from importlib.metadata import files
 
 import pytest
 
-from curation import weights
+from curation import nvdec, weights
 from curation.config import CurateConfig, MotionSettings, TextSettings, WeightSettings
 from curation.errors import CurationError
 from curation.weights import (
@@ -262,6 +262,30 @@ def test_a_remote_output_needs_its_protocol(tmp_path):
     assert preflight(CurateConfig(videos="x", out="memory://runs")).ok
     (problem,) = preflight(CurateConfig(videos="x", out="nosuch://runs")).problems()
     assert "nosuch" in problem
+
+
+@pytest.mark.parametrize("address", [None, "127.0.0.1:6379"])
+def test_decoding_on_a_card_that_is_not_there_is_refused_with_the_remedy(tmp_path, monkeypatch, address):
+    config = CurateConfig(videos="x", out=str(tmp_path), decoder="nvdec")
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(nvdec, "cards", lambda: 0)
+    monkeypatch.setattr(nvdec, "hwdevices_available", lambda: ["cuda"])
+    (problem,) = preflight(config).problems()
+    assert "needs an NVIDIA card" in problem
+    assert "--decoder cpu" in problem
+    with pytest.raises(CurationError, match="--decoder cpu"):
+        require(config)
+    monkeypatch.setattr(nvdec, "cards", lambda: 1)
+    assert preflight(config).ok
+    monkeypatch.setattr(nvdec, "hwdevices_available", list)
+    assert "without CUDA" in preflight(config).problems()[0]
+
+
+def test_the_cards_of_a_cluster_are_not_looked_for_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(nvdec, "cards", lambda: 0)
+    assert preflight(CurateConfig(videos="x", out=str(tmp_path), decoder="nvdec")).ok
 
 
 def test_preflight_loads_no_network_library(tmp_path):
