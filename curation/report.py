@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from markupsafe import Markup
 
 from curation.duplicates import table as duplicates
+from curation.errors import CurationError
 from curation.inspect import clock, counts, lengths, note, numbers, open_table, printable, readable, score_fields
 from curation.manifest import Manifest, definition_of, writing
 from curation.pictures import contact_sheet, histogram_svg, number
@@ -41,7 +42,7 @@ def write_report(manifest: str, selection: str | None, out: str) -> Path:
     `out` is the file (*.html), or a folder that gets a report.html. The file appears whole or not at all.
 
     Raises:
-        CurationError: manifest or selection cannot be read, or `out` cannot be written.
+        CurationError: manifest or selection cannot be read or do not belong together, or `out` cannot be written.
     """
     path = Path(out).expanduser()
     path = path if path.suffix in {".html", ".htm"} and not path.is_dir() else path / "report.html"
@@ -55,7 +56,7 @@ def render(manifest: str, selection: str | None = None) -> str:
     """The report's HTML. Every text in it is escaped, and no lone surrogate or control character is left."""
     found, clips = Manifest.find(manifest), open_table(manifest, "clips")
     with readable(selection or manifest):
-        chosen = _Selection.open(selection) if selection else None
+        chosen = _Selection.open(selection, found) if selection else None
         context = {
             "name": found.root.parent.name if found.root.name == "manifest" else found.root.name,
             "selection": chosen.summary if chosen else None,
@@ -85,8 +86,15 @@ class _Selection:
     rejected: pa.Table  # clip_id, reasons, and duplicate_of where the policy looks for duplicates
 
     @classmethod
-    def open(cls, folder: str) -> "_Selection":
+    def open(cls, folder: str, manifest: Manifest) -> "_Selection":
+        """Read it. Raises CurationError if it was made from another manifest; that this one has grown is no fault."""
         summary, root = read_summary(folder), Path(folder)
+        moved = Path(summary.manifest).resolve() != manifest.root.resolve()
+        if moved and summary.manifest_hash != manifest.hash():
+            raise CurationError(
+                f"selection: {folder!r} was made from the manifest {summary.manifest!r}, not from "
+                f"{str(manifest.root.absolute())!r}; name that manifest, or select from this one"
+            )
         return cls(summary, ds.dataset(root / "clips.parquet"), pq.read_table(root / "rejected.parquet"))
 
 

@@ -277,6 +277,23 @@ def test_duplicates_name_what_they_repeat(tmp_path: Path) -> None:
     assert "repeats film 1.mp4 at 1:01.0" in text
 
 
+def test_a_selection_of_another_manifest_is_refused_and_both_are_named(tmp_path: Path) -> None:
+    one, other = make(tmp_path / "one", 8), make(tmp_path / "other", 12)
+    selection = choose(one, Rule(score="motion", min=2))
+    with pytest.raises(CurationError) as caught:
+        write_report(str(other), str(selection), str(tmp_path / "page.html"))
+    for root in (one, other):
+        assert str(root / "manifest") in str(caught.value)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_manifest_that_was_moved_keeps_its_selections(tmp_path: Path) -> None:
+    root = make(tmp_path, 8)
+    choose(root, Rule(score="motion", min=2))
+    moved = root.rename(tmp_path / "moved")
+    assert "has changed since" not in render(str(moved), str(moved / "selection"))
+
+
 def test_a_stale_selection_is_said(tmp_path: Path) -> None:
     root = make(tmp_path, 20)
     chosen = choose(root, *RULES)
