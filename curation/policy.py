@@ -223,11 +223,24 @@ def _drop_duplicates(table: pa.Table, kind: str, keep: np.ndarray, duplicate_of:
 
 def _duplicate_settings(config: SelectConfig, policy: Policy, manifest: Manifest) -> DuplicateSettings:
     """What this policy takes for a duplicate, and of which manifests: those that the curation was given, if none."""
-    against = config.against or list((duplicates.made_of(manifest) or {}).get("against", []))
-    similarity = {"similarity": policy.duplicate_similarity} if policy.duplicate_similarity else {}
-    return DuplicateSettings(
-        bits=policy.duplicate_bits, mirrored=policy.duplicate_mirrored, against=against, **similarity
+    alone = DuplicateSettings(
+        bits=policy.duplicate_bits,
+        mirrored=policy.duplicate_mirrored,
+        similarity=policy.duplicate_similarity or DuplicateSettings().similarity,
     )
+    of_groups = duplicates.schema(alone).names
+    if not policy.drop_duplicates and not any(rule.score in of_groups for rule in policy.rules):
+        return alone  # nobody asks: other manifests may be gone
+    against = config.against
+    if not against:
+        against = list((duplicates.made_of(manifest) or {}).get("against", []))
+        if gone := [folder for folder in against if not Path(folder, "clips").is_dir()]:
+            raise CurationError(
+                f"against: {str(manifest.root)!r} was compared with {', '.join(map(repr, gone))}, where there is no "
+                "manifest any more; restore it, name another with --against, or run `rushes curate` again without "
+                "--duplicates.against, which measures nothing again"
+            )
+    return alone.model_copy(update={"against": against})
 
 
 def _scores(manifest: Manifest, policy: Policy, settings: DuplicateSettings, progress: Progress) -> pa.Table:

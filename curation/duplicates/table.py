@@ -61,9 +61,7 @@ def others(settings: DuplicateSettings) -> list[Manifest]:
         try:
             found.append(Manifest.find(Path(folder).expanduser()))
         except CurationError as error:
-            raise CurationError(
-                f"against: {folder!r} holds no manifest; name another, or curate again where the curation named it"
-            ) from error
+            raise CurationError(f"against: {folder!r} holds no manifest; name another, or leave it away") from error
     return found
 
 

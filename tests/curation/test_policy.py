@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.config import Policy, Rule, SelectConfig
+from curation.config import DuplicateSettings, Policy, Rule, SelectConfig
+from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
 from curation.policy import judge, read_summary, select
@@ -242,6 +243,23 @@ def test_what_an_existing_manifest_has_is_not_taken_again(tmp_path):
     assert not again.already_done
     assert kept_ids(tmp_path) == ["own"]
     assert fallen(tmp_path) == {"new": (["duplicate"], "known"), "same": (["exact duplicate"], "same")}
+
+
+def test_an_existing_manifest_that_is_gone_is_named_with_the_ways_out(tmp_path):
+    made = copies(tmp_path, "m", ("new", 1, 1.0, 1280, [1, 0]), ("own", 3, 1, 640, [1, 0]))
+    old = copies(tmp_path, "old", ("known", 1, 1.0, 320, [1, 0]))
+    duplicates.update(made, DuplicateSettings(against=[str(old.root)]))
+    old.root.rename(tmp_path / "away")
+    with pytest.raises(CurationError) as caught:
+        select(config(made, tmp_path, drop_duplicates=True))
+    for words in (str(old.root), "restore it", "--against", "`rushes curate` again without --duplicates.against"):
+        assert words in str(caught.value)
+    with pytest.raises(CurationError, match="compared with"):
+        select(config(made, tmp_path, Rule(score="perceptual_size", max=1)))
+    assert select(config(made, tmp_path)).kept == 2  # looks at no duplicates
+    assert select(config(made, tmp_path, drop_duplicates=True, against=[str(tmp_path / "away")])).kept == 1
+    duplicates.update(made, DuplicateSettings())  # as `rushes curate` without the option does
+    assert select(config(made, tmp_path, drop_duplicates=True)).kept == 2
 
 
 def test_clips_that_mean_the_same_fall_when_asked_for(tmp_path):
