@@ -212,6 +212,21 @@ class Policy(Strict):
     duplicate_similarity: float | None = Field(default=None, gt=0, le=1)
     """Also keep one of clips that mean the same: whose embeddings have at least this cosine."""
 
+    @model_validator(mode="after")
+    def _duplicates_are_looked_for(self) -> "Policy":
+        looked_at = {"duplicate_bits": "perceptual_", "duplicate_mirrored": "perceptual_"}
+        looked_at["duplicate_similarity"] = "semantic_"
+        idle = [
+            name
+            for name, columns in looked_at.items()
+            if getattr(self, name) != type(self).model_fields[name].default
+            and not any(rule.score.startswith(columns) for rule in self.rules)
+        ]
+        if idle and not self.drop_duplicates:
+            unread = " and ".join(idle)
+            raise ValueError(f"with drop_duplicates: false nothing reads {unread}; make it true, or leave {unread} out")
+        return self
+
 
 class SelectConfig(Strict):
     """Apply a policy to a manifest."""

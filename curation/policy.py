@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from curation.config import DuplicateSettings, Policy, Profile, Rule, SelectConfig
 from curation.duplicates import table as duplicates
@@ -86,13 +87,18 @@ def load_policy(config: SelectConfig, manifest: Manifest) -> Policy:
     try:
         policy = Policy.model_validate(content)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'policy'}: {e['msg']}" for e in error.errors()]
-        raise CurationError(f"policy: {name!r}: {'; '.join(lines)}") from error
+        raise CurationError(f"policy: {name!r}: {'; '.join(map(_fault, error.errors()))}") from error
     if config.policy:
         return policy
     # the default asks for nothing that this manifest was told not to measure
     measured = manifest.schema("clips").names
     return policy.model_copy(update={"rules": [r for r in policy.rules if r.score in measured]})
+
+
+def _fault(error: ErrorDetails) -> str:
+    """The field, if there is one, and what is wrong with it."""
+    field = ".".join(map(str, error["loc"]))
+    return f"{field}: " * bool(field) + error["msg"].removeprefix("Value error, ")
 
 
 def select(config: SelectConfig, progress: Progress = silent) -> SelectionSummary:

@@ -18,6 +18,8 @@ from curation.config import ClipSettings, CurateConfig, CutSettings, Policy, Rul
         (lambda: Rule(score="motion", min=float("nan")), "min"),
         (lambda: CurateConfig(videos="x", out=""), "out"),
         (lambda: Policy(name="../../etc"), "name"),
+        (lambda: Policy(drop_duplicates=False, duplicate_similarity=0.9), "nothing reads duplicate_similarity"),
+        (lambda: Policy(drop_duplicates=False, duplicate_mirrored=True), "nothing reads duplicate_mirrored"),
         (lambda: ClipSettings(min_length_s=0.1), "min_length_s"),
         (lambda: SelectConfig(manifest="m", policy="p.yaml", inline_policy=Policy()), "not both"),
     ],
@@ -25,6 +27,14 @@ from curation.config import ClipSettings, CurateConfig, CutSettings, Policy, Rul
 def test_mistakes_are_named(make, field):
     with pytest.raises(ValidationError, match=field):
         make()
+
+
+def test_what_makes_a_duplicate_is_read_by_rules_over_groups_too():
+    """Without dropping any, a rule may ask how many clips mean the same."""
+    rules = [Rule(score="semantic_size", max=3)]
+    assert Policy(rules=rules, drop_duplicates=False, duplicate_similarity=0.9).duplicate_similarity == 0.9
+    with pytest.raises(ValidationError, match="nothing reads duplicate_bits"):
+        Policy(rules=rules, drop_duplicates=False, duplicate_bits=4)
 
 
 def test_every_field_explains_itself():

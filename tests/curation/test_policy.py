@@ -148,7 +148,8 @@ def test_a_score_that_is_not_there_is_named(manifest, tmp_path, score, message):
     [
         ("rules: [{score: motion, min_percentile: 140}]", "rules.0.min_percentile.*100"),
         ("rules: [{score: motion, minimum: 3}]", "rules.0.minimum"),
-        ("rules: [{score: motion}]", "needs min, max"),
+        ("rules: [{score: motion}]", "rules.0: a rule needs min, max"),
+        ("{drop_duplicates: false, duplicate_similarity: 0.9}", "yaml': with drop_duplicates: false nothing reads"),
         ("rules: [", "no valid YAML"),
         ("- a", "must hold"),
     ],
