@@ -25,6 +25,8 @@ from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.manifest import TABLES, Manifest, definition_of
 
+TEXT_TOLERANCE = 0.01  # mean difference of the light method from CRAFT, in shares of the picture, that is no warning
+
 
 def open_table(manifest: str, name: str) -> ds.Dataset:
     """One table of a manifest (videos, shots, clips or errors) without reading its rows.
@@ -141,6 +143,22 @@ def _join_duplicates(connection: duckdb.DuckDBPyConnection, manifest: Manifest) 
     connection.execute("CREATE VIEW clips AS SELECT * FROM measured_clips LEFT JOIN duplicates USING (clip_id)")
 
 
+def text_check(manifest: str) -> str | None:
+    """How far RapidOCR's text area is from CRAFT's, in words; None where every area is CRAFT's (or there is none)."""
+    clips = open_table(manifest, "clips")
+    if "text_area_craft" not in clips.schema.names:
+        return None
+    both = clips.to_table(columns=["text_area", "text_area_craft"]).drop_null()
+    if not len(both):
+        return "no clip's text area was checked by CRAFT: too few clips for text.check_every"
+    light, craft = (both[c].to_numpy().astype(np.float64) for c in both.column_names)
+    mean = float(np.abs(light - craft).mean())
+    told = f"text area by RapidOCR differs from CRAFT's by {mean:.3f} on average, over {len(both)} checked clips"
+    if mean <= TEXT_TOLERANCE:
+        return told
+    return f"warning: {told}: more than {TEXT_TOLERANCE:g}, do not trust it (--text.method cascade is CRAFT's)"
+
+
 def definitions(manifest: str) -> str:
     """What each score says, its unit, and what its numbers depend on; one paragraph a column."""
     paragraphs = []
@@ -184,6 +202,7 @@ def _summary(manifest: str) -> str:
             ],
         ),
         _scores(clips),
+        text_check(manifest) or "",
         _table("Duplicates", ("", ">groups", ">clips in them", ">repeats"), _repeats(manifest)),
         _table(
             "Longest clips",

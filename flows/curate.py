@@ -29,6 +29,8 @@ def curate_videos(config: CurateConfig) -> CurationSummary:
         summary.errors,
         summary.manifest,
     )
+    for message in summary.messages:
+        get_run_logger().warning("%s", message)
     return summary
 
 

@@ -1,7 +1,6 @@
 """How much of the picture is text, and what it says: CRAFT and EasyOCR's English recogniser."""
 
 import hashlib
-import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +17,6 @@ from curation.weights import EASYOCR, TEXT_DETECTOR, resolve
 
 MIN_BOX = 6  # px; text below this height cannot be read
 MIN_CONFIDENCE = 0.3
-TOLERANCE = 0.01  # mean difference of the light method from CRAFT, in shares of the picture, that goes without a word
 _METHODS = {
     "cascade": "CRAFT word boxes where cheap looks suspect text, union",
     "craft": "CRAFT word boxes, union",
@@ -54,7 +52,6 @@ class Text(Scorer):
         self._reader: Any = None
         self._craft: Any = None
         self._finder: Any = None  # the cascade, or RapidOCR
-        self._differences: list[float] = []  # of the light method from CRAFT
 
     @property
     def columns(self) -> Sequence[Column]:
@@ -168,7 +165,7 @@ class Text(Scorer):
         if self.config.recognise:
             row["text"] = self._words(clip.frames, found)
         if self.config.method == "light":
-            row["text_area_craft"] = self._check(clip, max(areas))
+            row["text_area_craft"] = self._by_craft_too(clip)
         return row
 
     def _words(self, frames: Sequence[np.ndarray], found: Sequence[Boxes]) -> str:
@@ -179,21 +176,12 @@ class Text(Scorer):
                 lines |= {line.casefold(): line for line in self.read(frame, boxes) if line.casefold() not in lines}
         return " ".join(lines.values())
 
-    def _check(self, clip: ClipFrames, area: float) -> float | None:
+    def _by_craft_too(self, clip: ClipFrames) -> float | None:
         """CRAFT's area, if this clip is one of those that are checked: which ones, only their names decide."""
         number = int.from_bytes(hashlib.sha256(clip.clip_id.encode()).digest()[:8], "big")
         if number % self.config.check_every:
             return None
-        craft = max(union_area(self._by_craft(frame), frame.shape) for frame in clip.frames)
-        self._differences.append(abs(area - craft))
-        mean = float(np.mean(self._differences))
-        if mean > TOLERANCE:
-            logging.getLogger(__name__).warning(
-                "RapidOCR's text area differs from CRAFT's by %.3f on average over %d checked clips",
-                mean,
-                len(self._differences),
-            )
-        return craft
+        return max(union_area(self._by_craft(frame), frame.shape) for frame in clip.frames)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_reader": None, "_craft": None, "_finder": None, "_differences": []}
+        return self.__dict__ | {"_reader": None, "_craft": None, "_finder": None}

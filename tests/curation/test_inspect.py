@@ -181,6 +181,30 @@ def test_counts_leave_nulls_out_and_sort(tmp_path: Path) -> None:
     assert inspect.counts(table, "a", "b") == [(("y", None), 2), (("x", "1"), 1)]
 
 
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([(0.2, 0.1), (0.0, 0.02), (0.5, None), (None, 0.3)], ["warning", "by 0.060 on average, over 2 checked"]),
+        ([(0.2, 0.195), (0.1, None)], ["by 0.005 on average, over 1 checked"]),
+        ([(0.2, None)], ["no clip", "text.check_every"]),
+        ([], ["no clip"]),
+    ],
+)
+def test_the_check_of_the_light_text_score_is_told(tmp_path, pairs, words) -> None:
+    areas = [score_field(n, pa.float32(), "area", "", {"scorer": "text"}) for n in ("text_area", "text_area_craft")]
+    rows = [{"clip_id": f"c{i}", "text_area": a, "text_area_craft": b} for i, (a, b) in enumerate(pairs)]
+    rows = [row | {"start": 0.0, "end": 1.0, "uri": "v.mp4"} for row in rows]
+    Manifest(tmp_path).commit(Shard("a", [], [], [], rows), pa.schema([*CLIP_IDENTITY, *areas]))
+    told = inspect.text_check(str(tmp_path))
+    assert told in inspect.summarise(str(tmp_path))
+    assert told.startswith("warning") == (words[0] == "warning")
+    assert all(w in told for w in words)
+
+
+def test_a_text_score_by_craft_needs_no_check(manifest: Path) -> None:
+    assert inspect.text_check(str(manifest)) is None
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599.7, "1:00:00"), (36005, "10:00:05")])
 def test_clock(seconds: float, text: str) -> None:
     assert inspect.clock(seconds) == text

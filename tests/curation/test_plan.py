@@ -23,6 +23,7 @@ from curation.scores.clip import ClipScores
 from curation.scores.coca import CocaCaption
 from curation.scores.duplicates import PerceptualHash
 from curation.scores.motion import Motion
+from curation.scores.text import Text
 from tests.curation.conftest import texture
 from tests.curation.scores import conftest as checkpoints
 
@@ -149,6 +150,15 @@ def test_a_plan_that_cannot_fit_is_refused_with_its_arithmetic_before_anything_i
     monkeypatch.setattr(plan, "_read", None)
     with pytest.raises(CurationError, match=r"needs 0\.8 CPUs .* Ray has 0\.5; give Ray more"):
         curate(config(footage))
+
+
+def test_the_check_of_the_light_text_score_reaches_the_summary(footage, monkeypatch):
+    light = TextSettings(method="light", check_every=1, recognise=False)
+    monkeypatch.setattr(plan, "scorers_for", lambda config: [Text(light)])
+    summary = curate(config(footage).model_copy(update={"text": light}))
+    (told,) = summary.messages
+    assert "differs from CRAFT's" in told
+    assert "over 2 checked clips" in told
 
 
 class Place(Scorer):
