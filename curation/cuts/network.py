@@ -6,6 +6,7 @@ and two bands of similarities, of luma and of a learned embedding, compare every
 frames away. `benchmarks/fit_transitions.py` fits it and says how; `docs/cuts.md` has the figures.
 """
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -109,6 +110,15 @@ def _relu(x: np.ndarray) -> np.ndarray:
 @cache
 def fitted() -> Network:
     """The network with the weights that come with the package."""
-    data = (files("curation") / "cuts" / "network.npz").read_bytes()
-    with np.load(BytesIO(data)) as weights:
+    with np.load(BytesIO(_weights())) as weights:
         return Network(dict(weights))
+
+
+@cache
+def weights_sha256() -> str:
+    """Hex digest of those weights: where shots end depends on them as it does on settings."""
+    return hashlib.sha256(_weights()).hexdigest()
+
+
+def _weights() -> bytes:
+    return (files("curation") / "cuts" / "network.npz").read_bytes()

@@ -5,13 +5,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.cuts.network import weights_sha256
 from curation.scores.base import ClipFrames, Column, Scorer
 
 
 class Continuity(Scorer):
     """The cut network's highest probability of a transition inside the clip, beside the transitions that were found.
 
-    It comes with the decode; the measure is defined by the weights of `curation/cuts/network.npz` (version 1).
+    It comes with the decode; the network's weights are part of the definition.
     """
 
     name = "continuity"
@@ -23,7 +24,8 @@ class Continuity(Scorer):
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool]:
-        return {"method": "highest probability of one frame, 8 frames beside known transitions left out"}
+        method = "highest probability of one frame, 8 frames beside known transitions left out"
+        return {"method": method, "network_sha256": weights_sha256()}
 
     def score(self, clips: Sequence[ClipFrames], known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """What the pass noted."""

@@ -1,8 +1,12 @@
 """The second look at clips, on footage whose transitions are known."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import curation
 from curation.config import CurateConfig, CutSettings
 from curation.engine import open_clips
 from curation.scores.continuity import Continuity
@@ -26,6 +30,13 @@ def dissolved(length: int) -> list[np.ndarray]:
 def doubts(path, **cuts) -> list[float]:
     clips = open_clips(str(path), CurateConfig(videos=str(path), cuts=CutSettings(**cuts)))
     return [row["cut_doubt"] for row in Continuity().score(clips, [{}] * len(clips))]
+
+
+def test_the_networks_weights_define_the_score():
+    """By the package's file, read by itself."""
+    file = Path(curation.__file__).parent / "cuts" / "network.npz"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert Continuity().definition["network_sha256"] == digest
 
 
 def test_one_shot_leaves_no_doubt(tmp_path, write_video):
