@@ -10,11 +10,13 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from curation import sources
-from curation.config import CurateConfig
+from curation.config import ClipSettings, CurateConfig, Profile, TextSettings, WeightSettings
+from curation.cuts.network import weights_sha256
 from curation.errors import CurationError, UnreadableVideo
 from curation.manifest import Manifest, stored
 from curation.progress import Progress
 
+_DIGEST = 64  # hex digits of a sha256
 _NOT_MEASURING = {
     "videos", "out", "videos_per_shard", "cpus", "remeasure", "retry_failed", "no_progress_minutes", "duplicates"
 }  # fmt: skip
@@ -32,8 +34,27 @@ class Task:
 
 
 def measuring(config: CurateConfig) -> dict[str, Any]:
-    """The part of a configuration that numbers depend on."""
-    return config.model_dump(mode="json", exclude=_NOT_MEASURING)
+    """What clips and numbers depend on: the settings that the chosen methods read, and the cut network's weights."""
+    exclude: dict[str, Any] = dict.fromkeys(_NOT_MEASURING, True)
+    said = config.model_dump(mode="json", exclude=exclude | _unread(config))
+    said["cuts"]["network_sha256"] = weights_sha256()
+    return said
+
+
+def _unread(config: CurateConfig) -> dict[str, set[str]]:
+    """Settings that mean nothing beside the others, by section."""
+    unread: dict[str, set[str]] = {}
+    if not config.text.enabled:
+        unread["text"] = set(TextSettings.model_fields) - {"enabled"}
+    elif config.text.method != "light":
+        unread["text"] = {"check_every", "canvas_px"} if config.text.method == "cascade" else {"check_every"}
+    if config.motion.method != "raft":
+        unread["motion"] = {"raft_weights"}
+    if config.clips.stride_s is not None:
+        unread["clips"] = set(ClipSettings.model_fields) - {"stride_s"}
+    if config.profile is Profile.embedded:
+        unread["weights"] = set(WeightSettings.model_fields) - {"folder"}
+    return unread
 
 
 def plan(
@@ -144,4 +165,9 @@ def _differences(old: Any, new: Any, where: str) -> Iterator[str]:
         for key in sorted(old.keys() | new.keys()):
             yield from _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
     elif old != new:
-        yield f"{where} {old!r} -> {new!r}"
+        yield f"{where} {_told(old)} -> {_told(new)}"
+
+
+def _told(value: Any) -> str:
+    """A value in a message; of a digest its beginning says enough."""
+    return repr(value[:12] + "…" if isinstance(value, str) and len(value) >= _DIGEST else value)

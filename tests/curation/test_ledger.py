@@ -6,8 +6,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from curation import sources
-from curation.config import CurateConfig, MotionSettings
+from curation import ledger, sources
+from curation.config import (
+    ClipSettings,
+    CurateConfig,
+    CutSettings,
+    MotionSettings,
+    Profile,
+    TextSettings,
+    WeightSettings,
+)
 from curation.errors import CurationError
 from curation.ledger import measuring, plan
 from curation.manifest import CLIP_IDENTITY, Manifest, Shard
@@ -103,6 +111,47 @@ def test_other_settings_are_refused_or_replace_all(world):
 
 def test_settings_that_measure_nothing_may_change(world):
     assert todo(world, cpus=1, videos_per_shard=3, no_progress_minutes=5.0)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"text": TextSettings(canvas_px=320, check_every=7)}),
+        ({"text": TextSettings(method="craft")}, {"text": TextSettings(method="craft", check_every=7)}),
+        ({"text": TextSettings(enabled=False)}, {"text": TextSettings(enabled=False, recognise=False)}),
+        ({}, {"motion": MotionSettings(raft_weights="other.pth")}),
+        ({"clips": ClipSettings(stride_s=2)}, {"clips": ClipSettings(stride_s=2, max_length_s=5, max_snap_s=0)}),
+        ({}, {"weights": WeightSettings(coca="other", caption_llm="other")}),
+    ],
+)
+def test_settings_that_the_chosen_method_does_not_read_may_change(world, before, after):
+    old, new = (measuring(world[1].model_copy(update=changes)) for changes in (before, after))
+    assert old == new
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"text": TextSettings(method="craft")}, {"text": TextSettings(method="craft", canvas_px=320)}),
+        ({"text": TextSettings(method="light")}, {"text": TextSettings(method="light", canvas_px=320)}),
+        ({"text": TextSettings(method="light")}, {"text": TextSettings(method="light", check_every=7)}),
+        ({"motion": MotionSettings(method="raft")}, {"motion": MotionSettings(method="raft", raft_weights="o.pth")}),
+        ({}, {"clips": ClipSettings(max_length_s=5)}),
+        ({"profile": Profile.svd}, {"profile": Profile.svd, "weights": WeightSettings(coca="other")}),
+        ({}, {"weights": WeightSettings(folder="elsewhere")}),
+        ({}, {"cuts": CutSettings(gradual_threshold=3)}),
+    ],
+)
+def test_settings_that_it_reads_may_not(world, before, after):
+    old, new = (measuring(world[1].model_copy(update=changes)) for changes in (before, after))
+    assert old != new
+
+
+def test_other_weights_of_the_cut_network_are_other_settings(world, monkeypatch):
+    monkeypatch.setattr(ledger, "weights_sha256", lambda: "0" * 64)
+    with pytest.raises(CurationError, match=r"cuts\.network_sha256 '[0-9a-f]{12}…' -> '000000000000…'"):
+        todo(world)
+    assert todo(world, remeasure=True)[0] == ["a.mp4", "b.mp4", "c.mp4"]
 
 
 def test_shards_are_named_by_content_and_settings(world):
