@@ -4,7 +4,7 @@ Flow between neighbouring 2 fps frames; each flow map is reduced to 16 px on the
 averaged over time and space, in this order: opposite motions inside one cell cancel. No pair straddles a cut.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -69,10 +69,14 @@ def reduced(flow: np.ndarray, short_side: int = SHORT_SIDE) -> np.ndarray:
 
     Displacement x right and y down, still in pixels of the pictures that the flow was computed on.
     """
-    height, width = flow.shape[:2]
-    scale = min(1.0, short_side / min(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    size = reduced_size(flow.shape[1], flow.shape[0], short_side)
     return cv2.resize(flow, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 2).astype(np.float16)
+
+
+def reduced_size(width: int, height: int, short_side: int = SHORT_SIDE) -> tuple[int, int]:
+    """(width, height) in cells of the reduced map of a flow of this size."""
+    scale = min(1.0, short_side / min(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def camera_motion(flow: np.ndarray, flow_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -152,6 +156,7 @@ class Motion(Scorer):
         raft = self.config.method == "raft"
         self.sees = ("samples",) if raft else ("flow",)  # type: ignore[misc]
         self.resources = Resources(cpus=1, gpus=0.1, memory_gb=3) if raft else Resources()
+        self.batch_size = 64 if raft else type(self).batch_size  # several of the network's batches
 
     @property
     def columns(self) -> Sequence[Column]:
@@ -194,21 +199,24 @@ class Motion(Scorer):
         """Raises ValueError for a clip without a pair of samples: no motion seen is not no motion."""
         if self.config.method != "raft":
             return [self._measure(clip.flow, clip.flow_size) for clip in clips]
-        return [self._measure(maps, c.flow_size) for maps, c in zip(self._by_raft(clips), clips, strict=True)]
+        # One by one as they come: a card computes the next flow while the camera is fitted to this one.
+        rows = {i: self._measure(maps, clips[i].flow_size) for i, maps in self._by_raft(clips)}
+        return [rows[i] for i in range(len(clips))]
 
-    def _by_raft(self, clips: Sequence[ClipFrames]) -> list[np.ndarray]:
-        """Flow maps like those that decoding leaves. Clips of one size share the network's batches."""
+    def _by_raft(self, clips: Sequence[ClipFrames]) -> Iterator[tuple[int, np.ndarray]]:
+        """(place, flow maps like those that decoding leaves). Clips of one size share the network's batches."""
         if self._raft is None:
             raise RuntimeError("load() comes first")
-        found: list[np.ndarray] = [np.zeros((0, 0, 0, 2), np.float16)] * len(clips)
-        several = [i for i, clip in enumerate(clips) if len(clip.samples) > 1]
-        for shape in {clips[i].samples[0].shape for i in several}:
-            alike = [i for i in several if clips[i].samples[0].shape == shape]
-            flows = iter(self._raft([pair for i in alike for pair in pairwise(clips[i].samples)]))
+        sizes = [clip.flow_size if len(clip.samples) > 1 else None for clip in clips]
+        for size in dict.fromkeys(sizes):
+            alike = [i for i, s in enumerate(sizes) if s == size]
+            if size is None:
+                yield from ((i, np.zeros((0, 0, 0, 2), np.float16)) for i in alike)
+                continue
+            flows = self._raft.maps([p for i in alike for p in pairwise(clips[i].samples)], reduced_size(*size))
             for i in alike:
                 gaps = np.diff(clips[i].sample_times) * self.config.fps  # in sampling intervals: the rate may vary
-                found[i] = np.stack([reduced(next(flows) / gap) for gap in gaps])
-        return found
+                yield i, np.stack([(next(flows) / gap).astype(np.float16) for gap in gaps])
 
     def _measure(self, maps: np.ndarray, flow_size: tuple[int, int]) -> dict[str, Any]:
         if len(maps) == 0:

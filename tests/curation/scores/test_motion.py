@@ -16,7 +16,8 @@ from torchvision.models.optical_flow import raft_small
 from curation.config import CurateConfig, MotionSettings
 from curation.engine import VideoPass
 from curation.scores.base import Scored, run_scorer
-from curation.scores.motion import Motion, camera_motion, flow_map, motion_bucket, name_camera
+from curation.scores.motion import Motion, camera_motion, flow_map, motion_bucket, name_camera, reduced
+from curation.scores.raft import Raft
 from curation.weights import MissingWeightsError
 
 
@@ -179,8 +180,8 @@ def test_the_definition_says_what_the_number_depends_on():
 class TwoPixelsRight:
     """In RAFT's place: everything moves by two pixels."""
 
-    def __call__(self, pairs):
-        return [np.full((*a.shape, 2), (2, 0), np.float32) for a, _ in pairs]
+    def maps(self, pairs, size):
+        return (np.full((*size[::-1], 2), (2, 0), np.float32) for _ in pairs)
 
 
 def test_raft_measures_the_samples_and_minds_gaps(clip_of, monkeypatch):
@@ -197,6 +198,29 @@ def test_raft_measures_the_samples_and_minds_gaps(clip_of, monkeypatch):
     row = scorer.score([clip], [{}])[0]
     assert row["motion"] == pytest.approx(1.5)
     assert row["camera_vector"] == pytest.approx([-1.5, 0, 0], abs=1e-3)
+
+
+def test_raft_scores_clips_of_several_sizes_as_it_scores_each_alone(clip_of, tmp_path):
+    """And as flow maps that decoding would have left, made of the whole flow by OpenCV on the host."""
+    path = tmp_path / "raft.pth"
+    torch.manual_seed(0)
+    torch.save(raft_small().state_dict(), path)
+    scorer = Motion(MotionSettings(method="raft", raft_weights=str(path)))
+    scorer.load()
+    rng = np.random.default_rng(0)
+    clips = []
+    for width, count in ((152, 3), (136, 4), (152, 2)):
+        samples = tuple(cv2.blur(rng.integers(0, 255, (128, width), np.uint8), (5, 5)) for _ in range(count))
+        clip = clip_of(flow=np.zeros((0, 0, 0, 2), np.float16), flow_size=(width, 128))
+        clips.append(replace(clip, samples=samples, sample_times=tuple(i / 2 for i in range(count))))
+    together = scorer.score(clips, [{}] * 3)
+    for clip, row in zip(clips, together, strict=True):
+        flow = np.stack([reduced(f) for f in Raft(path)(list(pairwise(clip.samples)))])
+        (on_host,) = Motion().score([replace(clip, flow=flow)], [{}])
+        for expected in (scorer.score_one(clip), on_host):
+            assert row["camera"] == expected["camera"]
+            for column in ("motion", "motion_p05", "motion_p95", "camera_vector", "motion_bucket"):
+                assert row[column] == pytest.approx(expected[column], rel=2e-3, abs=2e-3)
 
 
 def test_raft_s_weights_are_part_of_the_definition(tmp_path):
