@@ -1,0 +1,111 @@
+"""The single pass with the card's decoder beside the one on cores, over the same films, in one run.
+
+    python benchmarks/decoders.py FILM [FILM ...] [--repeat 3] [--threads 0]
+
+Each row is one decoder: seconds of decoding alone (`Decoder`, every frame in host memory, nothing done with it) and of
+`VideoPass` with all of its work (cuts, flow, thumbnails, hashes), the best of `--repeat` interleaved runs, start of the
+decoder included; and the processor time of that pass, which is what a card's decoder spares. Then it says whether both
+gave the same clips, pictures, flow and hashes, bit for bit, and the same scores of the scorers that need no weights.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.config import CurateConfig
+from curation.decode import Decoder
+from curation.engine import Clip, VideoPass
+from curation.scores.aesthetics import TechnicalQuality
+from curation.scores.base import Scored, run_scorer
+from curation.scores.continuity import Continuity
+from curation.scores.duplicates import PerceptualHash
+from curation.scores.motion import Motion
+
+DECODERS = ("cpu", "nvdec")
+
+
+def decoded(film: str, decoder: str, threads: int) -> int:
+    """Decode and look at nothing; frames."""
+    return sum(1 for _ in Decoder(film, threads, decoder))
+
+
+def passed(film: str, decoder: str, threads: int) -> list[Clip]:
+    """The clips of the whole pass."""
+    return list(VideoPass(film, CurateConfig(videos=film, decoder=decoder), threads=threads))  # type: ignore[arg-type]
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Seconds of wall clock and of processor, and what came out."""
+    wall, processor = time.perf_counter(), time.process_time()
+    out = run()
+    return time.perf_counter() - wall, time.process_time() - processor, out
+
+
+def scores(clips: list[Clip]) -> list[Scored]:
+    """What the scorers without weights measure on them."""
+    frames = [clip.frames for clip in clips]
+    out = [Scored() for _ in clips]
+    for scorer in (Continuity(), TechnicalQuality(), Motion(), PerceptualHash()):
+        run_scorer(scorer, frames, out)
+    return out
+
+
+def differences(ours: list[Clip], theirs: list[Clip]) -> list[str]:
+    """Which of the things that a pass leaves are not the same."""
+    if [c.frames.clip_id for c in ours] != [c.frames.clip_id for c in theirs]:
+        return [f"clips: {len(ours)} and {len(theirs)}"]
+    found = set()
+    for a, b in zip(ours, theirs, strict=True):
+        for name in ("start_frame", "frame_count", "starts_on_keyframe", "preview", "shot"):
+            if getattr(a, name) != getattr(b, name):
+                found.add(name)
+        for name in ("frames", "flow", "hashes", "cut_doubt", "frame_times"):
+            x, y = getattr(a.frames, name), getattr(b.frames, name)
+            if not np.array_equal(np.asarray(x), np.asarray(y)):
+                found.add(name)
+    if repr(scores(ours)) != repr(scores(theirs)):
+        found.add("scores")
+    return sorted(found)
+
+
+def measure(film: str, repeat: int, threads: int) -> None:
+    """Run, compare and print."""
+    best = {(d, what): (float("inf"), float("inf")) for d, what in product(DECODERS, ("alone", "pass"))}
+    frames, clips = {}, {}
+    for _ in range(repeat):
+        for decoder in DECODERS:
+            wall, processor, frames[decoder] = timed(lambda d=decoder: decoded(film, d, threads))
+            best[decoder, "alone"] = min(best[decoder, "alone"], (wall, processor))
+            wall, processor, clips[decoder] = timed(lambda d=decoder: passed(film, d, threads))
+            best[decoder, "pass"] = min(best[decoder, "pass"], (wall, processor))
+    info = Decoder(film).info
+    print(f"\n{Path(film).name}: {info.codec} {info.width}x{info.height}, {frames['cpu']} frames, threads {threads}")
+    print(f"{'':8}{'alone s':>9}{'cpu s':>8}{'frames/s':>10}{'pass s':>9}{'cpu s':>8}{'frames/s':>10}{'clips':>7}")
+    for d in DECODERS:
+        alone, whole = best[d, "alone"], best[d, "pass"]
+        print(
+            f"{d:8}{alone[0]:9.2f}{alone[1]:8.2f}{frames[d] / alone[0]:10.0f}"
+            f"{whole[0]:9.2f}{whole[1]:8.2f}{frames[d] / whole[0]:10.0f}{len(clips[d]):7d}"
+        )
+    differs = differences(clips["nvdec"], clips["cpu"])
+    print("different: " + ", ".join(differs) if differs else "the same clips, pictures, flow, hashes and scores")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("films", nargs="+")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0, help="of libav's decoder on cores; 0 is one a core")
+    args = parser.parse_args()
+    for film in args.films:
+        measure(film, args.repeat, args.threads)
+
+
+if __name__ == "__main__":
+    main()
