@@ -40,6 +40,7 @@ from curation.sources import identify
 CAPTIONS = ("caption_fused", "caption_video", "caption_image")  # the first that is there becomes the .txt
 _CUT = ("start", "end", "frames", "fps", "width", "height", "starts_on_keyframe")
 _SOURCE = [f.name for f in CLIP_IDENTITY if f.name not in {"clip_id", "preview"}]
+_OURS = re.compile(r"\.lock|\.probe-\d+|\..+\.\d+\.tmp")  # the last two are left by a run that was killed
 _HOW = {"format", "mode", "trim_frames", "crf", "preset", "audio", "clips_per_shard"}
 Row = dict[str, Any]
 
@@ -79,12 +80,12 @@ def export(config: ExportConfig, progress: Progress = silent) -> ExportSummary:
     began = time.monotonic()
     clips, content = _clips(config.selection)
     out = Path(config.out).expanduser()
-    if out.is_dir() and not (out / "export.json").is_file() and any(p.name != ".lock" for p in out.iterdir()):
+    if out.is_dir() and not (out / "export.json").is_file() and any(not _OURS.fullmatch(p.name) for p in out.iterdir()):
         raise CurationError(f"out: {str(out)!r} exists and is no export; choose another folder with --out")
     with Manifest(out).locked(), ThreadPoolExecutor(config.cpus or os.cpu_count()) as pool:
         _claim(out, config, content, len(clips))
-        for leftover in out.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)  # of a run that was killed
+        for leftover in (p for p in out.iterdir() if _OURS.fullmatch(p.name) and p.name != ".lock"):
+            leftover.unlink(missing_ok=True)
         work = _Export(config, out, clips, pool, progress)
         try:
             (work.files if config.format is ExportFormat.files else work.shards)()

@@ -6,6 +6,10 @@ import io
 import json
 import math
 import os
+import random
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -203,6 +207,61 @@ def test_an_interrupted_run_leaves_nothing_half_written_and_goes_on(clips: Path,
     (tmp_path / "out" / ".shard-000001.tar.1.tmp").write_bytes(b"left by a killed run")
     rest = export(wanted)
     assert rest.copied + rest.reencoded < rest.clips or after < 2
+    assert tree(tmp_path / "out") == whole
+
+
+KILLED = """
+import os, signal, sys, threading
+from curation.config import ExportConfig
+from curation.export import export
+config, moment, delay = ExportConfig.model_validate_json(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+seen = 0
+def watch(event, args):
+    global seen
+    if event in {"open", "os.rename", "os.remove"} and os.fsdecode(args[0] if args else "").startswith(config.out):
+        seen += 1
+        if seen == moment and delay:
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        elif seen == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(lambda event, args: watch(event, args) if not args or not isinstance(args[0], int) else None)
+export(config)
+print(seen)
+"""
+
+
+def killed(wanted: ExportConfig, moment: int, delay: float = 0.0) -> subprocess.CompletedProcess[str]:
+    """An export in a process of its own, kill -9 `delay` seconds after the moment-th time that it opens, renames or
+    deletes a file of the export; it prints how many times it did so if it lives."""
+    command = [sys.executable, "-c", KILLED, wanted.model_dump_json(), str(moment), str(delay)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("kind", ["files", "webdataset"])
+def test_a_killed_run_leaves_nothing_half_written_and_is_finished_by_the_next(clips: Path, tmp_path: Path, kind: str):
+    """Killed again and again at random moments: at the edge of a file operation, or some milliseconds later."""
+    settings = {"format": kind, "clips_per_shard": 2}
+    calm = killed(config(clips, tmp_path / "calm", **settings), -1)
+    assert calm.returncode == 0, calm.stderr
+    whole, wanted, chance = tree(tmp_path / "calm"), config(clips, tmp_path / "out", **settings), random.Random()
+    moments = [(2, 0.0), (4, 0.0), *((chance.randint(1, int(calm.stdout)), chance.choice([0, 0.05])) for _ in range(3))]
+    print("moments:", moments)  # shown if this fails
+    died = 0
+    for moment, delay in moments:
+        done = killed(wanted, moment, delay)
+        died += done.returncode == -signal.SIGKILL
+        assert done.returncode in {0, -signal.SIGKILL}, done.stderr
+        for name, data in tree(tmp_path / "out").items():
+            if name == "index.json":
+                assert all(e in json.loads(whole[name])["shardlist"] for e in json.loads(data)["shardlist"])
+            elif not name.startswith("."):
+                assert data == whole[name], name
+    assert died >= 2
+    export(wanted)
+    assert tree(tmp_path / "out") == whole  # no less, and nothing of the killed
+    times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*[4r]")}
+    assert export(wanted).nothing_to_do
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*[4r]")} == times
     assert tree(tmp_path / "out") == whole
 
 
