@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from flows.pipeline import PipelineSummary
     from training.config import SampleConfig, TrainStageConfig, TrainStagedConfig
 
+ROWS_SHOWN = 1000  # of a query
+
 
 def preflight(config: "PreflightConfig") -> int:
     """Say what is there and what is missing; 1 if a curation could not start."""
@@ -119,18 +121,26 @@ def inspect(config: "InspectConfig") -> int:
     if not config.sql:
         print(look.summarise(config.manifest), end="")
         return 0
+    import pyarrow.types as kinds
+
     found = look.sql(config.manifest, config.sql)
-    rows = [[look.printable(_cell(v), 80) for v in row.values()] for row in found.slice(0, 1000).to_pylist()]
-    display.table(f"{found.num_rows} rows", rows, found.column_names)
+    rows = [[_cell(v) for v in row.values()] for row in found.slice(0, ROWS_SHOWN).to_pylist()]
+    title = f"{found.num_rows} rows" + f", the first {ROWS_SHOWN} of them" * (found.num_rows > ROWS_SHOWN)
+    numeric = [kinds.is_floating(f.type) or kinds.is_integer(f.type) for f in found.schema]
+    display.records(title, rows, found.column_names, numeric)
     return 0
 
 
 def _cell(value: object) -> str:
+    from curation.inspect import printable
+
     if value is None:
         return "null"
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, list | dict):
+        return printable(value, 80)  # hashes, an embedding
+    return f"{value:.6g}" if isinstance(value, float) else printable(value)
 
 
 def report(config: "ReportConfig") -> int:

@@ -4,9 +4,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from curation.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_NO_WIDTH = 10_000  # of a log or a pipe: nothing is broken to fit a guess
 
 
 @contextlib.contextmanager
@@ -67,18 +72,58 @@ def _bars(out: TextIO) -> Iterator[Progress]:
 
 def table(title: str, rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> None:
     """Print a table on stdout. Cells are text, never markup."""
+    columns = header or [""] * max((len(r) for r in rows), default=0)
+    numeric = [i > 0 for i in range(len(columns))]
+    _print(title, rows, columns, numeric, [0] * len(columns))
+
+
+def records(title: str, rows: Sequence[Sequence[str]], header: Sequence[str], numeric: Sequence[bool]) -> None:
+    """Print what a query found: a table where it fits without breaking a word, such as an id or a path, else every
+    value on a line of its own."""
+    least = [max(map(_longest_word, column)) for column in zip(header, *rows, strict=True)]
+    if sum(least) + 3 * len(least) < _console().width:
+        _print(title, rows, header, numeric, least)
+        return
+    print(f"\n{title}")
+    name_width = max(map(len, header))
+    for at, row in enumerate(rows):
+        print(f"\nrow {at + 1}")
+        for name, value in zip(header, row, strict=True):
+            print(f"  {name:<{name_width}}  {value}")
+
+
+def _print(
+    title: str,
+    rows: Sequence[Sequence[Any]],
+    columns: Sequence[str],
+    numeric: Sequence[bool],
+    least: Sequence[int],
+) -> None:
+    """A table whose columns are no narrower than `least`."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=box.SIMPLE_HEAD, show_header=bool(header))
-    for i, name in enumerate(header or [""] * max((len(r) for r in rows), default=0)):
-        made.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+    made = Table(box=box.SIMPLE_HEAD, show_header=any(columns))
+    for name, number, width in zip(columns, numeric, least, strict=True):
+        made.add_column(Text(name), justify="right" if number else "left", min_width=width, overflow="fold")
     for row in rows:
         made.add_row(*(Text(str(cell)) for cell in row))
-    console = Console(file=sys.stdout)
-    if not sys.stdout.isatty():
-        console.width = 120  # a log has no width; paths should not be broken to fit a guess
+    console = _console()
     console.print(Text(f"\n{title}", style="bold"), soft_wrap=True)
     console.print(made)
+
+
+def _longest_word(text: str) -> int:
+    from rich.cells import cell_len
+
+    return max(map(cell_len, text.split()), default=0)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console(file=sys.stdout)
+    if not sys.stdout.isatty():
+        console.width = _NO_WIDTH
+    return console

@@ -145,6 +145,25 @@ def test_an_export_that_loses_a_clip_says_so_and_ends_with_1(tmp_path: Path, cap
         assert words in out
 
 
+def test_a_query_shows_ids_and_messages_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    import pyarrow as pa
+
+    from curation.config import DuplicateSettings
+    from curation.duplicates import table as duplicates
+    from curation.manifest import CLIP_IDENTITY, Manifest, Shard
+
+    manifest, name, message = Manifest(tmp_path / "films"), "0123456789abcdef01234567", "why " * 40 + "\x1b[31m"
+    row = {"clip_id": name, "video_id": "v", "uri": "film.mp4", "shot": 0, "start": 0.0, "end": 1.0}
+    manifest.commit(
+        Shard("a", [], [], [{"uri": "film.mp4", "step": "open", "message": message}], [row]), pa.schema(CLIP_IDENTITY)
+    )
+    duplicates.update(manifest, DuplicateSettings())
+    assert cli.main(["inspect", str(tmp_path / "films"), "--sql", "SELECT * FROM duplicates"]) == 0
+    assert capsys.readouterr().out.count(name) == 2  # its id, and that of its group
+    assert cli.main(["inspect", str(tmp_path / "films"), "--sql", "SELECT message FROM errors"]) == 0
+    assert "why " * 40 + "\\x1b[31m" in capsys.readouterr().out
+
+
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["select", "nowhere", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """What the terminal shows, on a log and on a terminal."""
 
 import io
+import re
 
 import pytest
 
@@ -48,3 +49,33 @@ def test_cells_of_a_table_are_text(capsys: pytest.CaptureFixture[str]):
     assert "a [red]title[/red]" in out
     assert "[bold]x[/bold]" in out
     assert "y" * 100 in out
+
+
+IDS = [f"{i:024x}" for i in (2**95, 2**94, 2**93)]
+URI = "/films/" + "x" * 30 + ".mp4"
+TEXT = f"{URI}: not a video that can be read (damaged, truncated before its index, or not a video at all)"
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 100, 120, 160, 400])
+def test_no_id_or_path_of_a_query_is_broken_at_any_width(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(display.sys.stdout, "isatty", lambda: True, raising=False)
+    display.records("1 rows", [[*IDS, URI, TEXT, "two words"]], [*"abc", "uri", "message", "note"], [False] * 6)
+    out = capsys.readouterr().out
+    for whole in (*IDS, *TEXT.split()):
+        assert whole in out
+    lines = re.sub(r"\x1b\[\d*m", "", out).splitlines()
+    assert all(len(line) <= width for line in lines) or any(line.startswith("row 1") for line in lines)
+
+
+def test_a_pipe_gets_one_line_a_row(capsys: pytest.CaptureFixture[str]):
+    display.records("2 rows", [[TEXT * 5, IDS[0]], ["", IDS[1]]], ["message", "id"], [False, False])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(TEXT * 5 in line and IDS[0] in line for line in lines)
+
+
+def test_a_query_without_rows_shows_its_columns(capsys: pytest.CaptureFixture[str]):
+    display.records("0 rows", [], ["message", "id"], [False, True])
+    assert "message" in capsys.readouterr().out
