@@ -25,6 +25,7 @@ from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.manifest import TABLES, Manifest, definition_of
 
+_TEXT_WIDTH = 90  # of messages and reasons
 TEXT_TOLERANCE = 0.01  # mean difference of the light method from CRAFT, in shares of the picture, that is no warning
 
 
@@ -201,6 +202,11 @@ def _summary(manifest: str) -> str:
                 ("errors", errors.count_rows(), ""),
             ],
         ),
+        _table(
+            "Length of the clips",
+            (*_QUANTILES, "unit"),
+            [(*_spread(lengths(clips)), "s")] if clips.count_rows() else [],
+        ),
         _scores(clips),
         text_check(manifest) or "",
         _table("Duplicates", ("", ">groups", ">clips in them", ">repeats"), _repeats(manifest)),
@@ -209,11 +215,11 @@ def _summary(manifest: str) -> str:
             (">seconds", ">from", ">to", "video"),
             [(*(_short(row[c]) for c in ("s", "start", "end")), row["uri"]) for row in longest.to_pylist()],
         ),
-        _table("Shots without a clip", (">shots", "reason"), [(n, reason) for reason, n in lost]),
+        _table("Shots without a clip", (">shots", "~reason"), [(n, reason) for reason, n in lost]),
         _table("Errors by step", (">errors", "step", "error"), [(n, *k) for k, n in counts(errors, "step", "error")]),
         _table(
             "Videos that failed (the first 20)",
-            ("video", "why"),
+            ("video", "~why"),
             [(v["uri"], v["message"] or "") for v in failed[:20]],
         ),
     ]
@@ -242,29 +248,40 @@ def counts(table: ds.Dataset, *columns: str) -> list[tuple[Any, int]]:
 
 def _scores(clips: ds.Dataset) -> str:
     rows: list[Sequence[Any]] = []
-    measured = [("length", lengths(clips), 0, "s")]
-    measured += [(f.name, *numbers(clips, f.name), note(f, "unit")) for f in score_fields(clips.schema)]
-    for name, values, nulls, unit in measured:
-        quantiles = np.quantile(values, (0, 0.25, 0.5, 0.75, 1)) if len(values) else [None] * 5
-        rows.append((name, len(values), nulls, *map(_short, quantiles), unit))
+    for field in score_fields(clips.schema):
+        values, nulls = numbers(clips, field.name)
+        rows.append((field.name, len(values), nulls, *_spread(values), note(field, "unit")))
     for field in clips.schema:
         if definition_of(field) and pa.types.is_string(field.type):
             nulls = clips.count_rows(filter=pc.field(field.name).is_null())
-            rows.append((field.name, clips.count_rows() - nulls, nulls, *[""] * 5, "text"))
-    return _table("Scores", ("score", ">measured", ">null", ">min", ">25 %", ">median", ">75 %", ">max", "unit"), rows)
+            rows.append((field.name, clips.count_rows() - nulls, nulls, *[""] * len(_QUANTILES), "text"))
+    return _table("Scores", ("score", ">measured", ">null", *_QUANTILES, "unit"), rows)
+
+
+_QUANTILES = {">min": 0.0, ">25 %": 0.25, ">median": 0.5, ">75 %": 0.75, ">max": 1.0}
+
+
+def _spread(values: np.ndarray) -> list[str]:
+    """The quantiles in words; empty where nothing was measured."""
+    return (
+        [_short(q) for q in np.quantile(values, list(_QUANTILES.values()))] if len(values) else [""] * len(_QUANTILES)
+    )
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Plain text, as wide as it needs to be. A column named ">x" stands to the right. No rows, no table."""
+    """Plain text, as wide as it needs to be. A column named ">x" stands to the right; the texts of one named "~x" go
+    on below where they are long. No rows, no table."""
     if not rows:
         return ""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in columns:
-        table.add_column(Text(name.removeprefix(">")), justify="right" if name[:1] == ">" else "left", no_wrap=True)
+        side, wraps = "right" if name[:1] == ">" else "left", name[:1] == "~"
+        width = _TEXT_WIDTH if wraps else None
+        table.add_column(Text(name.lstrip(">~")), justify=side, max_width=width, no_wrap=not wraps, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell, 90)) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     out = io.StringIO()
-    Console(file=out, width=240, color_system=None, highlight=False).print(table)
+    Console(file=out, width=10_000, color_system=None, highlight=False).print(table)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     return "\n".join([title, "", *lines]).rstrip()
 

@@ -71,6 +71,23 @@ def test_summary_counts_what_is_there(manifest: Path) -> None:
     assert "no index: <cut> off" in text
 
 
+def test_the_length_is_no_score(manifest: Path) -> None:
+    text = inspect.summarise(str(manifest))
+    length, scores = (text.split(title)[1].split("\n\n")[1] for title in ("Length of the clips", "Scores"))
+    lengths = [3.0 * i + 1 - 2.0 * i for i in range(5)]
+    assert length.splitlines()[2].split() == [*(f"{q:.4g}" for q in np.quantile(lengths, (0, 0.25, 0.5, 0.75, 1))), "s"]
+    assert "length" not in scores
+
+
+def test_a_long_message_goes_on_below(tmp_path: Path) -> None:
+    words = [f"word{i}" for i in range(60)]
+    failed = {"uri": "/films/" + "x" * 120, "status": "failed", "message": " ".join(words)}
+    Manifest(tmp_path).commit(Shard("a", [failed], [], [], []), SCHEMA)
+    text = inspect.summarise(str(tmp_path)).split("Videos that failed (")[1]
+    assert "…" not in text
+    assert text.split(failed["uri"])[1].split() == words
+
+
 def test_longest_clips_come_longest_first(manifest: Path) -> None:
     table = inspect.summarise(str(manifest)).split("Longest clips")[1].splitlines()[4:9]
     assert [row.split()[0] for row in table] == ["5", "4", "3", "2", "1"]
