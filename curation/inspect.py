@@ -160,6 +160,23 @@ def text_check(manifest: str) -> str | None:
     return f"warning: {told}: more than {TEXT_TOLERANCE:g}, do not trust it (--text.method cascade is CRAFT's)"
 
 
+def why_no_clip(manifest: str) -> str:
+    """Of a manifest without clips: what came of its videos and shots, and where to look."""
+    look = f"see rushes inspect {manifest} --sql"
+    videos, shots = (open_table(manifest, name) for name in ("videos", "shots"))
+    if not shots.count_rows():
+        failed = videos.count_rows(filter=pc.field("status") == "failed")
+        told = f"{failed} of {videos.count_rows()} videos failed, and none has a shot"
+        return f"{told}; {look} 'SELECT uri, step, message FROM errors'"
+    longest, settings = lengths(shots).max(), (Manifest.find(manifest).config() or {}).get("clips", {})
+    name = "stride_s" if settings.get("stride_s") else "min_length_s"
+    least = settings.get(name)
+    told = f"{shots.count_rows()} shots, the longest of {longest:.2f} s"
+    if least and longest < least:
+        told += f", none as long as clips.{name} ({least:g} s)"
+    return f"{told}; {look} 'SELECT uri, shot, start, \"end\", reason FROM shots'"
+
+
 def definitions(manifest: str) -> str:
     """What each score says, its unit, and what its numbers depend on; one paragraph a column."""
     paragraphs = []

@@ -30,7 +30,7 @@ from curation.config import CurateConfig
 from curation.duplicates import table as duplicates
 from curation.engine import Clip, VideoPass
 from curation.errors import CurationError, UnreadableVideo
-from curation.inspect import text_check
+from curation.inspect import text_check, why_no_clip
 from curation.ledger import Task, measuring, plan
 from curation.manifest import CLIP_IDENTITY, SCHEMA_VERSION, Manifest, score_field
 from curation.progress import Progress, silent
@@ -85,7 +85,9 @@ def curate(config: CurateConfig, progress: Progress = silent) -> CurationSummary
         duplicates.update(manifest, config.duplicates, progress)
     summary.measured = len(todo)
     _count(manifest, summary)
-    if told := text_check(summary.manifest):
+    if not summary.clips:
+        summary.messages.append(f"no clip was made: {why_no_clip(summary.manifest)}")
+    elif told := text_check(summary.manifest):
         summary.messages.append(told)
     summary.seconds = time.monotonic() - began
     return summary

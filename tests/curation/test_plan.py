@@ -78,6 +78,13 @@ def test_a_folder_becomes_a_manifest_and_a_second_run_does_nothing(footage):
     assert sorted((p, p.stat().st_mtime_ns) for p in manifest.root.rglob("*.parquet")) == before
 
 
+def test_a_folder_that_gives_no_clip_says_why(footage):
+    summary = curate(config(footage, clips={"stride_s": 5.0}))
+    assert (summary.shots, summary.clips) == (2, 0)
+    (told,) = summary.messages
+    assert "no clip was made: 2 shots, the longest of 2.00 s, none as long as clips.stride_s (5 s)" in told
+
+
 def test_the_same_bytes_twice_are_measured_once(footage):
     shutil.copy(footage / "a.mp4", footage / "b.mp4")
     summary = curate(config(footage))

@@ -161,6 +161,20 @@ def test_a_policy_file_with_a_mistake_names_file_and_field(manifest, tmp_path, t
     assert "policy.yaml" in str(caught.value)
 
 
+def test_a_manifest_without_clips_says_what_came_of_its_shots(tmp_path):
+    shots = [{"uri": "a.mp4", "shot": i, "start": 0.0, "end": 0.25 * i, "reason": "too short"} for i in range(4)]
+    settings = {"rushes.config": json.dumps({"clips": {"min_length_s": 1.0, "stride_s": None}})}
+    made = Manifest(tmp_path / "short")
+    made.commit(Shard("s", [], shots, [], []), SCHEMA.with_metadata(settings))
+    with pytest.raises(CurationError) as caught:
+        select(config(made, tmp_path))
+    for words in ("4 shots", "the longest of 0.75 s", r"none as long as clips.min_length_s (1 s)", "FROM shots"):
+        assert words in str(caught.value)
+    made.commit(Shard("s", [{"uri": "a.mp4", "status": "failed"}], [], [], []), SCHEMA)
+    with pytest.raises(CurationError, match="1 of 1 videos failed.* FROM errors"):
+        select(config(made, tmp_path))
+
+
 def test_a_folder_that_is_something_else_is_not_replaced(manifest, tmp_path):
     (tmp_path / "selection").mkdir()
     (tmp_path / "selection" / "thesis.tex").write_text("precious")
