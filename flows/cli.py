@@ -75,7 +75,7 @@ COMMANDS = {
             "write clips as files or WebDataset shards",
             "Cut the clips of a selection, or of a whole manifest, out of the videos, with captions and scores.\n"
             "A clip is copied where that is exact, else re-encoded. Running again writes only what is missing.\n"
-            "Ends with status 1 if a clip could not be written.",
+            f"Ends with status 1 if a clip could not be written.\n{DIRECT}",
             "rushes export runs/films/selection --out clips\n"
             "rushes export runs/films/selection --format webdataset --audio --out shards",
             "curation.config:ExportConfig",

@@ -100,6 +100,7 @@ class FlowName(StrEnum):
 
     curate = "curate"
     select = "select"
+    export = "export"
     train_stage = "train-stage"
     train_staged = "train-staged"
     pipeline = "pipeline"

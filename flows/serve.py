@@ -36,6 +36,7 @@ DEPLOYMENT = "local"
 FLOWS = {
     FlowName.curate: "flows.curate:curate",
     FlowName.select: "flows.select:select",
+    FlowName.export: "flows.export:export",
     FlowName.train_stage: "flows.train:train_stage",
     FlowName.train_staged: "flows.train:train_staged",
     FlowName.pipeline: "flows.pipeline:pipeline",

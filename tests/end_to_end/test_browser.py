@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, sync_playwright
 
+from flows.config import FlowName
 from flows.serve import free_port
 
 pytestmark = [pytest.mark.needs_chromium, pytest.mark.timeout(900)]
@@ -89,7 +90,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made = Server(f"http://127.0.0.1:{port}", folder, process)
     try:
         wait((folder / "home" / "serve.json").exists, 400, made)
-        wait(lambda: len(made.ask("deployments/filter", {})) == 5, 120, made)
+        wait(lambda: len(made.ask("deployments/filter", {})) == len(FlowName), 120, made)
         yield made
     finally:
         process.send_signal(signal.SIGTERM)

@@ -63,7 +63,7 @@ def test_deployments_carry_their_schedules():
     from flows.config import ServeConfig
 
     made = {d.flow_name: d for d in serve.deployments(ServeConfig(schedules=[schedule(active=False)]))}
-    assert set(made) == {"curate", "select", "train-stage", "train-staged", "pipeline"}
+    assert set(made) == {"curate", "select", "export", "train-stage", "train-staged", "pipeline"}
     (planned,) = made["curate"].schedules or []
     assert planned.slug == "nightly"
     assert planned.active is False
