@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from curation.scores.base import ClipFrames, Column, Scorer
-from curation.scores.live_area import live_area
+from curation.scores.live_area import Box, live_area
 
+CELLS = (3, 8, 9)  # frames, rows and columns of `grey_cells`
 MIN_INFORMATION = 6  # bits by which a hash must differ from those of flat frames, plain gradients and vignettes
 MARGIN = 1.0  # grey levels a neighbour must be brighter by, so that noise in flat areas codes nothing
+FLAT = 6.0  # grey levels of standard deviation up to which a frame does not tell its borders
 LIVE_AREA_PX = 144  # short side at which frames are looked at for borders
 _PLAIN = np.array([0, 0xF0F0F0F0F0F0F0F0], np.uint64)  # flat, and brighter to the right; their complements too
 
@@ -49,44 +51,69 @@ def hash_distance(a: np.ndarray | np.uint64, b: np.ndarray | np.uint64) -> np.nd
     return np.bitwise_count(np.bitwise_xor(a, b))
 
 
+def information(hashes: np.ndarray) -> np.ndarray:
+    """Bits by which each hash differs from the nearest of those of flat frames, plain gradients and vignettes."""
+    ones = np.bitwise_count(hashes[..., None] ^ _PLAIN)
+    return np.minimum(ones, 64 - ones).min(axis=-1)
+
+
 def informative(hashes: np.ndarray) -> np.ndarray:
     """Whether a hash says more than that the frame is flat or a plain gradient, elementwise."""
-    ones = np.bitwise_count(hashes[..., None] ^ _PLAIN)
-    return np.minimum(ones, 64 - ones).min(axis=-1) >= MIN_INFORMATION
+    return information(hashes) >= MIN_INFORMATION
 
 
 class PerceptualHash(Scorer):
-    """Keeps the difference hashes of a clip's samples, by which `curation.duplicates` groups what looks the same."""
+    """Keeps the difference hashes of a clip's samples, by which `curation.duplicates` groups what looks the same, and
+    the grey cells of three frames, for what hashes cannot tell."""
 
     name = "perceptual_hash"
-    version = 2
+    version = 3
 
     @property
     def columns(self) -> Sequence[Column]:
         return [
             Column("phash", pa.list_(pa.uint64()), "64-bit difference hash of each sample, in order of time"),
             Column("live_area", pa.float32(), "share of the picture inside bars and borders, median of three frames"),
+            Column("grey_cells", pa.list_(pa.uint8()), "8x9 grey levels of first, middle and last frame's live area"),
         ]
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool]:
-        return {"method": "inward dhash 9x8 of the live area, area averaged", "margin": MARGIN}
+        return {"method": "inward dhash 9x8 of the live area, area averaged", "margin": MARGIN, "flat": FLAT}
 
     def score(self, clips: Sequence[ClipFrames], known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The hashes as they are, and the live area of the frames. Raises ValueError for a clip without samples."""
+        """The hashes as they are, live area and cells of the frames. Raises ValueError for a clip without samples."""
         if any(len(clip.hashes) == 0 for clip in clips):
             raise ValueError("no sample lies inside the clip")
-        return [
-            {"phash": [int(h) for h in clip.hashes], "live_area": float(np.median([_share(f) for f in clip.frames]))}
-            for clip in clips
-        ]
+        rows = []
+        for clip in clips:
+            grays = [_small_gray(frame) for frame in clip.frames]
+            boxes = [live_area(gray) for gray in grays]
+            row = {"phash": [int(h) for h in clip.hashes]}
+            shares = [
+                (bottom - top) * (right - left) / gray.size
+                for (top, bottom, left, right), gray in zip(boxes, grays, strict=True)
+            ]
+            rows.append(row | {"live_area": float(np.median(shares)), "grey_cells": _cells(grays, boxes).tolist()})
+        return rows
 
 
-def _share(rgb: np.ndarray) -> float:
-    """Live area over the whole, of an RGB uint8 frame."""
+def _small_gray(rgb: np.ndarray) -> np.ndarray:
+    """An RGB uint8 frame in grey, its short side LIVE_AREA_PX at most."""
     gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     factor = min(1.0, LIVE_AREA_PX / min(gray.shape))
     size = max(1, round(gray.shape[1] * factor)), max(1, round(gray.shape[0] * factor))
-    gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-    top, bottom, left, right = live_area(gray)
-    return (bottom - top) * (right - left) / gray.size
+    return cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+
+
+def _cells(grays: Sequence[np.ndarray], boxes: Sequence[Box]) -> np.ndarray:
+    """Mean grey levels of a clip's frames in cells of one live area, frame by frame, row by row: uint8 (216,).
+
+    A border is there all the time: what is live in one frame is live. Frames that are nearly flat do not tell.
+    """
+    told = [box for gray, box in zip(grays, boxes, strict=True) if gray.std() >= FLAT] or boxes
+    top, left = (min(box[i] for box in told) for i in (0, 2))
+    bottom, right = (max(box[i] for box in told) for i in (1, 3))
+    _, rows, columns = CELLS
+    small = [cv2.resize(g[top:bottom, left:right], (columns, rows), interpolation=cv2.INTER_AREA) for g in grays]
+    return np.stack(small).ravel()

@@ -97,6 +97,32 @@ def test_a_clip_without_hashes_stays_alone_and_is_not_measured():
     assert groups([]) == []
 
 
+def test_titles_without_a_hash_are_grouped_by_their_cells():
+    """White letters on black: no sample says enough for a hash, and each title has a copy."""
+    rng = np.random.default_rng(0)
+    titles = [np.full((8, 9), 20) for _ in range(4)]
+    for i, card in enumerate(titles):
+        card[1 + i : 3 + i, 2:7] = rng.integers(60, 200, (2, 5))
+    cells = np.array([np.clip(t + rng.normal(0, 1, (3, 8, 9)), 0, 255).ravel() for t in titles * 2]).astype(np.uint8)
+    nothing = [np.zeros(6, np.uint64)] * 8
+    assert groups(nothing, cells=cells) == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert groups(nothing) == list(range(8))
+    mirrored_cells = np.concatenate([cells[:4], cells[:4].reshape(4, 3, 8, 9)[..., ::-1].reshape(4, -1)])
+    assert groups(nothing, cells=mirrored_cells) == list(range(8))
+    assert groups(nothing, cells=mirrored_cells, with_mirrored=True) == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert groups([*nothing[:4], *[np.zeros(2, np.uint64)] * 4], cells=cells) == list(range(8))  # a third as long
+
+
+def test_a_noisy_copy_is_found_by_its_cells_where_noise_turns_as_many_bits_as_motion():
+    rng = np.random.default_rng(0)
+    base = np.full(9, scene(rng, 1)[0])
+    clips = [noisy(base, rng, 3) for _ in range(3)]
+    assert groups(clips, bits=8.0) == [0, 1, 2]
+    frames = rng.uniform(50, 200, (8, 9)) + rng.normal(0, 9, (2, 3, 8, 9))
+    cells = np.stack([frames[0], frames[0] + rng.normal(0, 1, (3, 8, 9)), frames[1]]).reshape(3, -1)
+    assert groups(clips, bits=8.0, cells=np.clip(cells, 0, 255).astype(np.uint8)) == [0, 0, 2]
+
+
 def test_the_distance_is_that_to_the_representative():
     rng = np.random.default_rng(0)
     base = scene(rng, 8)

@@ -1,0 +1,106 @@
+"""A second opinion where hashes cannot tell: the cells of three frames themselves, in grey levels.
+
+A hash keeps the order of neighbouring cells and forgets by how much they differ. So a title on a plain ground has
+nearly no bits, and in the dark or where little moves noise turns as many bits as motion does. Grey levels know better:
+what codecs change is small beside a title's letters.
+"""
+
+import numpy as np
+
+from curation.scores.duplicates import CELLS
+
+SHARE = 0.6  # of the bits that hashes may differ by, what the details may
+CONTRAST = 0.75  # of the angle to the wrong frames, what the right ones may differ by
+STILL_BITS = 4.0  # angle to the wrong frames up to which nothing changes, so that there is nothing to contrast
+MIN_STRUCTURE = 2.0  # grey levels of standard deviation: what is plainer matches nothing
+MAX_BRIGHTER = 12.0  # grey levels by which the one clip may be brighter
+NEIGHBOURS = 32  # nearest clips that a clip is compared with
+_AXES = 12  # of most variance, on which neighbours are looked for; on fewer axes, more are near and none is lost
+_CHUNK = 50_000  # pairs compared at a time
+
+
+class Looks:
+    """The first, middle and last frame of each clip, from uint8 (n, 3 * 8 * 9); zeros where nothing was measured.
+
+    What is left of them when the best quadratic surface is taken from each frame: plain grounds, gradients and
+    vignettes are all alike and say nothing. float32 (n, 3, 72).
+    """
+
+    def __init__(self, cells: np.ndarray, *, in_mirror: bool = False) -> None:
+        self.cells, self.in_mirror = cells.reshape(-1, *CELLS), in_mirror
+        _, rows, columns = CELLS
+        y, x = (axis.ravel() for axis in np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j])
+        self._plain = np.linalg.qr(np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], 1))[0].astype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def mirrored(self) -> "Looks":
+        """The same clips seen in a mirror."""
+        return Looks(self.cells, in_mirror=not self.in_mirror)
+
+    def detail(self, clips: np.ndarray) -> np.ndarray:
+        """What tells some clips from plain grounds, float32 (n, 3, 72), in grey levels."""
+        cells = self.cells[clips][..., :: -1 if self.in_mirror else 1].astype(np.float32)
+        cells = cells.reshape(len(clips), CELLS[0], CELLS[1] * CELLS[2])
+        return cells - (cells @ self._plain) @ self._plain.T
+
+    def brightness(self, clips: np.ndarray) -> np.ndarray:
+        """Mean grey level, float (n,)."""
+        return self.cells[clips].mean(axis=(1, 2, 3))
+
+
+def look_alike(a: Looks, b: Looks, pairs: np.ndarray, bits: float, still: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which pairs, int64 (n, 2) of clips of `a` and of `b`, have the same three frames, and how far they differ.
+
+    The distance is the angle between the details in bits of 64: random hyperplanes tell so many of 64 apart (Charikar
+    2002); at most SHARE of `bits` may. The frames must also match better than in another order, unless nothing changes:
+    that excuse counts only for the pairs that are `still`, bool (n,). inf for a clip without detail.
+    """
+    distance, same = np.full(len(pairs), np.inf, np.float32), np.zeros(len(pairs), bool)
+    for at in range(0, len(pairs), _CHUNK):
+        rows = slice(at, at + _CHUNK)
+        i, j = pairs[rows].T
+        x, y = a.detail(i), b.detail(j)
+        told = np.minimum(x.std(axis=(1, 2)), y.std(axis=(1, 2))) >= MIN_STRUCTURE
+        right = _angle(x, y)
+        wrong = (_angle(x, y[:, [1, 2, 0]]) + _angle(x, y[:, [2, 0, 1]])) / 2
+        contrast = right + 0.5 <= CONTRAST * (wrong + 0.5)
+        as_bright = np.abs(a.brightness(i) - b.brightness(j)) <= MAX_BRIGHTER
+        distance[rows] = np.where(told, right, np.inf)
+        same[rows] = told & as_bright & (right <= SHARE * bits) & (contrast | (still[rows] & (wrong <= STILL_BITS)))
+    return same, distance
+
+
+def neighbours(looks: Looks, clips: np.ndarray, bits: float, *, with_mirrored: bool = False) -> np.ndarray:
+    """Pairs (a < b) of some clips, int64 (m, 2), whose details differ by at most SHARE of `bits`.
+
+    Every such pair is found unless more than NEIGHBOURS others are nearer.
+    """
+    from scipy.spatial import KDTree  # takes a while to import
+
+    detail = looks.detail(clips)
+    told = detail.std(axis=(1, 2)) >= MIN_STRUCTURE
+    if told.sum() < 2:
+        return np.empty((0, 2), np.int64)
+    clips, unit = clips[told], _unit(detail[told])
+    axes = np.linalg.eigh(unit.T @ unit)[1][:, -_AXES:]
+    tree, chord = KDTree(unit @ axes), 2 * np.sin(SHARE * bits * np.pi / 128)  # projected, all come nearer
+    found = []
+    for asked in [unit, _unit(looks.mirrored().detail(clips))] if with_mirrored else [unit]:
+        to = np.asarray(tree.query(asked @ axes, NEIGHBOURS + 1, distance_upper_bound=chord)[1])
+        one, at = np.nonzero(to < len(clips))
+        found.append(np.stack([clips[one], clips[to[one, at]]], 1))
+    pairs = np.sort(np.concatenate(found), axis=1)
+    return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+
+
+def _unit(detail: np.ndarray) -> np.ndarray:
+    flat = detail.reshape(len(detail), CELLS[0] * CELLS[1] * CELLS[2])
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+
+
+def _angle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Between details (n, 3, 72), in bits of 64."""
+    cosine = np.einsum("nc,nc->n", _unit(x), _unit(y))
+    return (64 / np.pi * np.arccos(np.clip(cosine, -1, 1))).astype(np.float32)
