@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -210,59 +211,89 @@ def test_an_interrupted_run_leaves_nothing_half_written_and_goes_on(clips: Path,
     assert tree(tmp_path / "out") == whole
 
 
+Killed = Callable[..., int]
 KILLED = """
 import os, signal, sys, threading
 from curation.config import ExportConfig
 from curation.export import export
-config, moment, delay = ExportConfig.model_validate_json(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-seen = 0
-def watch(event, args):
-    global seen
-    if event in {"open", "os.rename", "os.remove"} and os.fsdecode(args[0] if args else "").startswith(config.out):
-        seen += 1
-        if seen == moment and delay:
-            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        elif seen == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(lambda event, args: watch(event, args) if not args or not isinstance(args[0], int) else None)
-export(config)
-print(seen)
+for line in sys.stdin:
+    moment, delay, config = line.split(maxsplit=2)
+    moment, delay, config = int(moment), float(delay), ExportConfig.model_validate_json(config)
+    child = os.fork()
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    seen = 0
+    def watch(event, args):
+        global seen
+        if event in {"open", "os.rename", "os.remove"} and os.fsdecode(args[0]).startswith(config.out):
+            seen += 1
+            if seen == moment and delay:
+                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            elif seen == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(lambda event, args: watch(event, args) if args and not isinstance(args[0], int) else None)
+    export(config)
+    os._exit(min(seen, 255))
 """
 
 
-def killed(wanted: ExportConfig, moment: int, delay: float = 0.0) -> subprocess.CompletedProcess[str]:
-    """An export in a process of its own, kill -9 `delay` seconds after the moment-th time that it opens, renames or
-    deletes a file of the export; it prints how many times it did so if it lives."""
-    command = [sys.executable, "-c", KILLED, wanted.model_dump_json(), str(moment), str(delay)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+@pytest.fixture(scope="module")
+def killed() -> Iterator[Killed]:
+    """`killed(config, moment, delay)`: an export in a process of its own, kill -9 `delay` seconds after the moment-th
+    time that it opens, renames or deletes a file of the export. Gives -9, or how many times it did so if it lives."""
+    command = [sys.executable, "-c", KILLED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+
+        def run(wanted: ExportConfig, moment: int, delay: float = 0.0) -> int:
+            assert parent.stdin
+            assert parent.stdout
+            parent.stdin.write(f"{moment} {delay} {wanted.model_dump_json()}\n")
+            parent.stdin.flush()
+            return int(parent.stdout.readline())
+
+        yield run
 
 
 @pytest.mark.parametrize("kind", ["files", "webdataset"])
-def test_a_killed_run_leaves_nothing_half_written_and_is_finished_by_the_next(clips: Path, tmp_path: Path, kind: str):
-    """Killed again and again at random moments: at the edge of a file operation, or some milliseconds later."""
+def test_a_killed_run_leaves_nothing_half_written_and_is_finished_by_the_next(
+    clips: Path, tmp_path: Path, kind: str, killed: Killed
+):
+    """Killed at the edge of a file operation or milliseconds later: in a fresh folder, and again and again in one."""
     settings = {"format": kind, "clips_per_shard": 2}
-    calm = killed(config(clips, tmp_path / "calm", **settings), -1)
-    assert calm.returncode == 0, calm.stderr
-    whole, wanted, chance = tree(tmp_path / "calm"), config(clips, tmp_path / "out", **settings), random.Random()
-    moments = [(2, 0.0), (4, 0.0), *((chance.randint(1, int(calm.stdout)), chance.choice([0, 0.05])) for _ in range(3))]
+    operations = killed(config(clips, tmp_path / "calm", **settings), -1)
+    assert operations > 20
+    whole, chance, died = tree(tmp_path / "calm"), random.Random(), 0
+    moments = [(n, 0.0) for n in range(1, 6)]
+    moments += [(chance.randint(6, operations), chance.choice([0, 0.01, 0.05])) for _ in range(8)]
     print("moments:", moments)  # shown if this fails
-    died = 0
-    for moment, delay in moments:
-        done = killed(wanted, moment, delay)
-        died += done.returncode == -signal.SIGKILL
-        assert done.returncode in {0, -signal.SIGKILL}, done.stderr
-        for name, data in tree(tmp_path / "out").items():
-            if name == "index.json":
-                assert all(e in json.loads(whole[name])["shardlist"] for e in json.loads(data)["shardlist"])
-            elif not name.startswith("."):
-                assert data == whole[name], name
-    assert died >= 2
-    export(wanted)
-    assert tree(tmp_path / "out") == whole  # no less, and nothing of the killed
-    times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*[4r]")}
-    assert export(wanted).nothing_to_do
-    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*[4r]")} == times
-    assert tree(tmp_path / "out") == whole
+    often = config(clips, tmp_path / "often", **settings)
+    for number, (moment, delay) in enumerate(moments):
+        once = config(clips, tmp_path / f"once{number}", **settings)
+        for wanted in (once, often):
+            status = killed(wanted, moment, delay)
+            died += status == -signal.SIGKILL
+            assert status == -signal.SIGKILL or status > 1
+            assert_nothing_is_half_written(tree(Path(wanted.out)), whole)
+        export(once)
+        assert tree(Path(once.out)) == whole  # no less, and nothing of the killed
+    assert died > 5
+    export(often)
+    assert tree(tmp_path / "often") == whole
+    times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "often").iterdir() if p.suffix in {".mp4", ".tar"}}
+    assert export(often).nothing_to_do
+    assert {name: (tmp_path / "often" / name).stat().st_mtime_ns for name in times} == times
+    assert tree(tmp_path / "often") == whole
+
+
+def assert_nothing_is_half_written(there: dict[str, bytes], whole: dict[str, bytes]) -> None:
+    """Whatever has its name has its content; an index may still list less."""
+    for name, data in there.items():
+        if name == "index.json":
+            listed = json.loads(whole[name])["shardlist"]
+            assert all(entry in listed for entry in json.loads(data)["shardlist"])
+        elif not name.startswith("."):
+            assert data == whole[name], name
 
 
 @pytest.mark.parametrize("kind", ["files", "webdataset"])
