@@ -5,9 +5,6 @@ is decoded before it is handed out: as many frames as promised, the first at 0, 
 """
 
 import io
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -18,35 +15,22 @@ import av.error
 import numpy as np
 from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
-from av.video.stream import VideoStream
 
 from curation.clip_sound import Sound
-from curation.decode import Decoder
-from curation.errors import CurationError
+from curation.clip_source import (
+    SAME_TIME_S,
+    ClipError,
+    Missed,
+    Piece,
+    closed_prefix,
+    frames_of,
+    opened,
+    packets_of,
+    picture_at,
+)
 
 MP4_VIDEO = frozenset({"av1", "h264", "hevc", "mpeg4", "vp9"})
-_SAME_TIME_S = 1e-4
 _CLOCK = Fraction(1, 90_000)
-_MAX_REORDERED = 16  # H.264 and HEVC let no more packets come before one that is shown earlier
-_LEAD_S = 1.0  # copies look for their keyframe from so far ahead: demuxers seek by decoding time
-
-
-class ClipError(CurationError):
-    """This clip cannot be made into a file, or not in this way; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What to cut out: `[start, end)` of a file, with `frames` frames of display size `width` x `height`."""
-
-    uri: str
-    start: float
-    end: float
-    frames: int
-    fps: float
-    width: int
-    height: int
-    starts_on_keyframe: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +58,14 @@ def copy(piece: Piece, *, trim_frames: int = 0, audio: bool = False) -> ClipFile
     """
     if not piece.starts_on_keyframe:
         raise ClipError("does not start on a keyframe")
-    with _opened(piece.uri) as (container, stream, first):
+    with opened(piece.uri) as (container, stream, first):
         codec = stream.codec_context.codec.canonical_name
         if codec not in MP4_VIDEO:
             raise ClipError(f"{codec} is not copied into MP4")
         if first.pts is None or stream.time_base is None:
             raise ClipError("its packets carry no time stamps")
         start, end = (first.pts + round(t / stream.time_base) for t in (piece.start, piece.end))
-        packets = _packets(container, stream, first.pts, start, end)
+        packets = packets_of(container, stream, first.pts, start, end)
         times = [p.pts for p in packets if p.pts is not None]
         kept, until = closed_prefix(times, end)
         trimmed = sum(t < end for t in times) - kept
@@ -89,7 +73,7 @@ def copy(piece: Piece, *, trim_frames: int = 0, audio: bool = False) -> ClipFile
             raise ClipError(f"its last {trimmed} frames need some beyond its end (trim_frames allows {trim_frames})")
         if kept + trimmed != piece.frames:
             raise ClipError(f"it holds {kept + trimmed} packets for {piece.frames} frames")
-        picture = _picture_at(container, stream, first.pts, start)
+        picture = picture_at(container, stream, first.pts, start)
         seconds = float((until - start) * stream.time_base)
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="mp4") as out:
@@ -126,134 +110,12 @@ def reencode(piece: Piece, *, crf: int = 18, preset: str = "medium", audio: bool
     for seek in (True, False):  # a container whose index lies is read from its beginning
         try:
             made, found = _encode(piece, crf, preset, audio, seek)
-        except _Missed:
+        except Missed:
             continue
         if found == piece.frames:
             _verify(made, upright=True)
             return made
     raise ClipError(f"the source gives {max(found, 0)} frames for it where the manifest counts {piece.frames}")
-
-
-def closed_prefix(times: Sequence[int], end: int) -> tuple[int, int]:
-    """How many packets stand on their own before `end`, and the time at which the frame after them is due.
-
-    `times` are presentation times in decoding order. A prefix is closed when all of its times precede all of the
-    others': whatever it refers to lies within it, and it has no gap.
-    """
-    rest = [*np.minimum.accumulate(np.array([*times, end], np.int64)[::-1])[::-1].tolist()]
-    kept, until, latest = 0, end, -math.inf
-    for i, time in enumerate(times):
-        latest = max(latest, time)
-        if latest < rest[i + 1]:
-            kept, until = i + 1, min(rest[i + 1], end)
-        if latest >= end:
-            break
-    return kept, until
-
-
-class _Missed(Exception):  # noqa: N818 - a turn in the road, caught in this file
-    """Seeking led past the clip's first frame."""
-
-
-@contextmanager
-def _opened(uri: str) -> Iterator[tuple[av.container.InputContainer, VideoStream, VideoFrame]]:
-    """The file, its video stream and its first picture, whose time is the video's 0."""
-    try:
-        with av.open(uri, "r", metadata_errors="ignore") as container:
-            if not container.streams.video or container.streams.video[0].codec_context is None:
-                raise ClipError("the file holds no video that can be decoded")
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            first = next(_pictures(container, stream), None)
-            if first is None:
-                raise ClipError("no frame of the file can be decoded")
-            yield container, stream, first
-    except (av.error.FFmpegError, OSError) as error:
-        raise ClipError(f"the file cannot be cut: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _pictures(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Every picture that decodes from here on; packets that do not are skipped, as curation skips them."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, av.error.FFmpegError):
-            return
-        try:
-            yield from packet.decode()
-        except av.error.EOFError:
-            return
-        except av.error.FFmpegError:
-            continue
-
-
-def _rewind(container: av.container.InputContainer, stream: VideoStream, origin: int, ticks: int) -> None:
-    """Go to a keyframe well before `ticks`, or to the first."""
-    container.seek(max(origin, ticks - round(_LEAD_S / (stream.time_base or 1))), stream=stream)
-
-
-def _packets(
-    container: av.container.InputContainer, stream: VideoStream, origin: int, start: int, end: int
-) -> list[Packet]:
-    """The packets from the keyframe at `start` on, in decoding order, as far as one before `end` can follow."""
-    _rewind(container, stream, origin, start)
-    packets: list[Packet] = []
-    beyond = 0
-    for packet in container.demux(stream):
-        if not packet.size or beyond > _MAX_REORDERED:
-            break
-        if packet.pts is None or packet.is_discard:
-            raise ClipError("its packets lack time stamps, or an edit list hides some")
-        beyond = beyond + 1 if packet.pts >= end else 0
-        if packets and packet.pts > start:
-            packets.append(packet)  # one before the start is a leading picture of an open group: not of this clip
-        elif packet.pts == start:
-            if not packet.is_keyframe:
-                raise ClipError("the container knows of no keyframe at its start")
-            packets.append(packet)
-    if not packets:
-        raise ClipError("the container knows of no packet at its start")
-    return packets
-
-
-def _picture_at(container: av.container.InputContainer, stream: VideoStream, origin: int, start: int) -> VideoFrame:
-    """The picture shown from `start` on, decoded from the source."""
-    _rewind(container, stream, origin, start)
-    for picture in _pictures(container, stream):
-        if picture.pts is not None and picture.pts >= start:
-            if picture.pts == start:
-                return picture
-            break
-    raise ClipError("the source shows no frame at its start")
-
-
-def _frames(piece: Piece, seek: bool) -> Iterator[tuple[float, VideoFrame]]:
-    """(time, picture) of the clip's frames."""
-    low, high = piece.start - _SAME_TIME_S, piece.end - _SAME_TIME_S
-    if not seek:
-        for frame in Decoder(piece.uri, threads=1):
-            if frame.time >= high:
-                return
-            if frame.time >= low:
-                yield frame.time, frame.picture
-        return
-    with _opened(piece.uri) as (container, stream, first):
-        if first.pts is None or stream.time_base is None:
-            raise _Missed
-        container.seek(first.pts + round(piece.start / stream.time_base), stream=stream)
-        last = -math.inf
-        for i, picture in enumerate(_pictures(container, stream)):
-            if picture.pts is None:
-                raise _Missed
-            time = float((picture.pts - first.pts) * stream.time_base)
-            if i == 0 and time > piece.start + _SAME_TIME_S:
-                raise _Missed
-            if time >= high:
-                return
-            if time >= low and time > last:
-                yield time, picture
-                last = time
 
 
 def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool) -> tuple[ClipFile, int]:
@@ -265,7 +127,7 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool) -> tup
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         context = video.codec_context
         context.time_base, context.thread_count = _CLOCK, 1
-        for time, picture in _frames(piece, seek):
+        for time, picture in frames_of(piece, seek):
             upright = _upright(picture, width, height)
             if not ticks:
                 begin = time  # a clip that goes on where another ended may begin between two frames
@@ -275,7 +137,7 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool) -> tup
             upright.pts, upright.time_base, upright.pict_type = ticks[-1], _CLOCK, PictureType.NONE
             packets += video.encode(upright)
         if not ticks:
-            raise _Missed
+            raise Missed
         packets += video.encode()
         ends = dict(zip(ticks, [*ticks[1:], round((piece.end - begin) / _CLOCK)], strict=True))
         for packet in packets:
@@ -283,7 +145,7 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool) -> tup
         seconds = float(ends[ticks[-1]] * _CLOCK)
         sound = None
         if audio:
-            with _opened(piece.uri) as (container, stream, first):
+            with opened(piece.uri) as (container, stream, first):
                 sound = Sound(container, out)
                 packets += sound.between(float((first.pts or 0) * (stream.time_base or 0)) + begin, seconds)
                 _mux(out, packets)
@@ -340,7 +202,7 @@ def _verify(made: ClipFile, *, upright: bool, first: VideoFrame | None = None, a
         raise ClipError(f"the file made of it cannot be decoded: {error}") from error
     if len(times) != made.frames or times != sorted(set(times)):
         raise ClipError(f"the file made of it gives {len(times)} frames, not {made.frames}")
-    if abs(times[0]) > _SAME_TIME_S:
+    if abs(times[0]) > SAME_TIME_S:
         raise ClipError(f"the file made of it starts at {times[0]:.4f} s, not at 0")
     if abs(length - made.seconds) > 1.5 * made.seconds / made.frames:
         raise ClipError(f"the file made of it lasts {length:.3f} s, not {made.seconds:.3f} s")

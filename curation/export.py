@@ -13,7 +13,6 @@ import functools
 import hashlib
 import io
 import json
-import math
 import os
 import re
 import tarfile
@@ -25,21 +24,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 
-from curation.clip_file import ClipError, ClipFile, Piece, copy, reencode
+from curation.clip_file import ClipFile, copy, reencode
+from curation.clip_source import ClipError, Piece
 from curation.config import ExportConfig, ExportFormat, ExportMode
 from curation.errors import CurationError
-from curation.inspect import readable
-from curation.manifest import CLIP_IDENTITY, Manifest, writing
+from curation.export_rows import CAPTIONS, CUT, clips_of, describe
+from curation.manifest import Manifest, writing
 from curation.progress import Progress, silent
 from curation.sources import identify
 
-CAPTIONS = ("caption_fused", "caption_video", "caption_image")  # the first that is there becomes the .txt
-_CUT = ("start", "end", "frames", "fps", "width", "height", "starts_on_keyframe")
-_SOURCE = [f.name for f in CLIP_IDENTITY if f.name not in {"clip_id", "preview"}]
 _OURS = re.compile(r"\.lock|\.probe-\d+|\..+\.\d+\.tmp")  # the last two are left by a run that was killed
 _HOW = {"format", "mode", "trim_frames", "crf", "preset", "audio", "clips_per_shard"}
 Row = dict[str, Any]
@@ -78,7 +73,7 @@ def export(config: ExportConfig, progress: Progress = silent) -> ExportSummary:
         CurationError: there is no such selection, or `out` cannot be written or holds something else.
     """
     began = time.monotonic()
-    clips, content = _clips(config.selection)
+    clips, content = clips_of(config.selection)
     out = Path(config.out).expanduser()
     if out.is_dir() and not (out / "export.json").is_file() and any(not _OURS.fullmatch(p.name) for p in out.iterdir()):
         raise CurationError(f"out: {str(out)!r} exists and is no export; choose another folder with --out")
@@ -96,20 +91,6 @@ def export(config: ExportConfig, progress: Progress = silent) -> ExportSummary:
     return work.summary
 
 
-def describe(clip: Mapping[str, Any], schema: pa.Schema) -> Row:
-    """What the JSON beside a clip says of it: source and times, captions, scores and words; null where not measured.
-
-    The preview, hashes and embeddings are left to the manifest.
-    """
-    values = {f.name: _plain(clip[f.name], f.type) for f in schema if _readable(f.type)}
-    return {
-        "clip_id": values.pop("clip_id"),
-        "source": {k: values.pop(k) for k in _SOURCE if k in values},
-        "captions": {k: values.pop(k) for k in CAPTIONS if k in values},
-        "scores": values,
-    }
-
-
 def cut_out(clip: Mapping[str, Any], config: ExportConfig) -> ClipFile:
     """One clip as the configuration wants it.
 
@@ -122,7 +103,7 @@ def cut_out(clip: Mapping[str, Any], config: ExportConfig) -> ClipFile:
         raise ClipError(f"its video cannot be read: {error.strerror or error}") from error
     if now != clip["video_id"]:
         raise ClipError("its video has changed since it was curated; curate it again")
-    piece = Piece(path, **{k: clip[k] for k in _CUT})
+    piece = Piece(path, **{k: clip[k] for k in CUT})
     if config.mode is not ExportMode.reencode:
         try:
             return copy(piece, trim_frames=config.trim_frames, audio=config.audio)
@@ -244,34 +225,6 @@ class _Export:
         return {**describe(clip, self.clips.schema), "file": file}
 
 
-def _clips(folder: str) -> tuple[pa.Table, str]:
-    """The clips of a selection, else of a manifest, by id and without pictures; and a hash of their content."""
-    root = Path(folder).expanduser()
-    kept = root / "clips.parquet"
-    with readable(folder):
-        if kept.is_file():
-            with kept.open("rb") as file:
-                content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
-            table = ds.dataset(kept)
-        else:
-            try:
-                found = Manifest.find(root)
-            except CurationError as error:
-                raise CurationError(
-                    f"selection: {folder!r} holds no selection; make one with `rushes select MANIFEST --out DIR`"
-                ) from error
-            content = found.hash()
-            fragments = found.fragments("clips")
-            table = ds.dataset(fragments, schema=found.schema("clips")) if fragments else None
-        needed = ("clip_id", "video_id", "uri", *_CUT)
-        if table is None or not table.count_rows():
-            raise CurationError(f"selection: {folder!r} holds no clip")
-        if missing := [c for c in needed if c not in table.schema.names]:
-            raise CurationError(f"selection: {folder!r} has no column {missing[0]}")
-        columns = [f.name for f in table.schema if _readable(f.type)]
-        return table.to_table(columns=columns).sort_by("clip_id"), content
-
-
 def _claim(out: Path, config: ExportConfig, content: str, clips: int) -> None:
     """Write down what this folder holds. Raises CurationError if it is something else already."""
     record = {"clips": clips, "content": content, **config.model_dump(mode="json", include=_HOW)}
@@ -282,24 +235,6 @@ def _claim(out: Path, config: ExportConfig, content: str, clips: int) -> None:
             f"out: {str(out)!r} holds another export ({'; '.join(differs)}); choose another folder with --out"
         )
     _write(out / "export.json", record)
-
-
-def _readable(kind: pa.DataType) -> bool:
-    """Whether a column says something in JSON: no bytes, no list of bit patterns, no embedding."""
-    if pa.types.is_list(kind):
-        return not (pa.types.is_uint64(kind.value_type) or pa.types.is_float16(kind.value_type))
-    return not (pa.types.is_binary(kind) or pa.types.is_nested(kind))
-
-
-def _plain(value: Any, kind: pa.DataType) -> Any:
-    """A value as JSON has it: no NaN, and a float32 with no more digits than it has."""
-    if isinstance(value, list):
-        return [_plain(v, kind.value_type) for v in value]
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        return float(str(np.float32(value))) if pa.types.is_float32(kind) else value
-    return value
 
 
 def _on_disk(uri: str) -> str:

@@ -10,10 +10,9 @@ import av
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from curation.clip_file import ClipError, ClipFile, Piece, closed_prefix, copy, reencode
+from curation.clip_file import ClipFile, copy, reencode
+from curation.clip_source import ClipError, Piece
 from curation.decode import Decoder
 from curation.errors import CurationError
 
@@ -52,14 +51,6 @@ def opencv_frames(path: Path) -> list[np.ndarray]:
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return 10 * np.log10(255**2 / max(1e-9, np.mean((a.astype(np.float64) - b) ** 2)))
-
-
-@given(st.permutations(range(12)), st.integers(1, 12))
-def test_a_closed_prefix_is_the_longest_that_leaves_no_gap(order: list[int], end: int):
-    kept, until = closed_prefix(order, end)
-    whole = [k for k in range(len(order) + 1) if sorted(order[:k]) == list(range(k)) and k <= end]
-    assert kept == max(whole)
-    assert not kept or until == min([*order[kept:], end])
 
 
 def test_a_copy_is_bit_for_bit_what_it_was_in_two_readers(two_shots: Path, tmp_path: Path):

@@ -1,0 +1,75 @@
+"""What an export reads of a selection or manifest, and the JSON that it says of a clip, read back by json."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.errors import CurationError
+from curation.export_rows import clips_of, describe
+from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+
+SCHEMA = pa.schema(
+    [
+        *CLIP_IDENTITY,
+        score_field("motion", pa.float32(), "flow", "px", {"scorer": "motion", "version": 1}),
+        score_field("camera_vector", pa.list_(pa.float32()), "camera", "px", {"scorer": "motion", "version": 1}),
+        score_field("caption_image", pa.string(), "caption", "", {"scorer": "captions", "version": 1}),
+        score_field("caption_fused", pa.string(), "caption", "", {"scorer": "captions", "version": 1}),
+        score_field("phash", pa.list_(pa.uint64()), "hashes", "", {"scorer": "duplicates", "version": 1}),
+        score_field("embedding", pa.list_(pa.float16()), "picture", "", {"scorer": "tags", "version": 1}),
+    ]
+)
+
+
+def row(name: str, **values: object) -> dict:
+    return {f.name: None for f in SCHEMA} | {"clip_id": name, "video_id": "v", "uri": "v.mp4"} | values
+
+
+def test_clips_come_by_id_without_pictures_from_a_manifest_as_from_a_selection(tmp_path: Path):
+    rows = [row(name, preview=b"\xff", phash=[1], embedding=[0.5], motion=1.0) for name in ("c", "a")]
+    Manifest(tmp_path / "films").commit(Shard("1", [], [], [], rows), SCHEMA)
+    Manifest(tmp_path / "films").commit(Shard("2", [], [], [], [row("b")]), SCHEMA)
+    (tmp_path / "selection").mkdir()
+    whole = Manifest(tmp_path / "films").read("clips")
+    pq.write_table(whole, tmp_path / "selection" / "clips.parquet")
+    hashes = set()
+    for folder in ("films", "selection"):
+        table, content = clips_of(str(tmp_path / folder))
+        assert table["clip_id"].to_pylist() == ["a", "b", "c"]
+        assert set(SCHEMA.names) - set(table.column_names) == {"preview", "phash", "embedding"}
+        assert clips_of(str(tmp_path / folder))[1] == content
+        hashes.add(content)
+    Manifest(tmp_path / "films").commit(Shard("3", [], [], [], [row("d")]), SCHEMA)
+    pq.write_table(whole.slice(1), tmp_path / "selection" / "clips.parquet")
+    hashes |= {clips_of(str(tmp_path / folder))[1] for folder in ("films", "selection")}
+    assert len(hashes) == 4  # other clips, another hash
+
+
+def test_what_holds_no_clips_is_said(tmp_path: Path):
+    with pytest.raises(CurationError, match="holds no selection"):
+        clips_of(str(tmp_path / "nowhere"))
+    Manifest(tmp_path / "empty").commit(Shard("1", [], [], [], []), SCHEMA)
+    with pytest.raises(CurationError, match="holds no clip"):
+        clips_of(str(tmp_path / "empty"))
+    pq.write_table(pa.table({"clip_id": ["a"], "video_id": ["v"]}), tmp_path / "clips.parquet")
+    with pytest.raises(CurationError, match="no column uri"):
+        clips_of(str(tmp_path))
+
+
+@given(st.floats(width=32), st.lists(st.floats(width=32)), st.text(st.characters(exclude_categories=["Cs"])))
+def test_what_is_said_of_a_clip_is_strict_json_and_exact(motion: float, vector: list[float], caption: str):
+    values = row("c", motion=motion, camera_vector=vector, caption_fused=caption, preview=b"\xff")
+    (clip,) = pa.Table.from_pylist([values], SCHEMA).to_pylist()
+    said = json.loads(json.dumps(describe(clip, SCHEMA), allow_nan=False))
+    kept = [None if v is None else np.float32(v) for v in (said["scores"]["motion"], *said["scores"]["camera_vector"])]
+    assert kept == [np.float32(v) if math.isfinite(v) else None for v in (motion, *vector)]
+    assert said["captions"] == {"caption_fused": caption, "caption_image": None}
+    assert (said["clip_id"], said["source"]["uri"]) == ("c", "v.mp4")
+    assert set(said["scores"]) == {"motion", "camera_vector"}
