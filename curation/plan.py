@@ -12,6 +12,8 @@ import math
 import os
 import pickle
 import queue
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -39,6 +41,7 @@ from curation.scores.base import Failure, Scored, Scorer, columns_of, run_scorer
 from curation.stages import BOOKED, Node, Stage, reader_share, stages_for, trimmed
 from curation.weights import require
 
+_GREETING = b"Set ray log level from environment variable"
 _RAY_ATTEMPTS = 4  # on a busy machine its start can miss a fixed limit of 30 s
 
 
@@ -80,6 +83,7 @@ def curate(config: CurateConfig, progress: Progress = silent) -> CurationSummary
         todo = plan(config, manifest, found, progress, summary.messages)
         summary.already_done = len(found) - len(todo)
         if todo:
+            progress("starting Ray", 0, None)
             with _ray(config):
                 _run(config, scorers, schema, manifest, todo, progress)
         duplicates.update(manifest, config.duplicates, progress)
@@ -117,13 +121,14 @@ def _run(
     for shard in waiting.settle_unreadable():
         manifest.commit(shard, schema)
     readable = [v for v in todo if waiting.expects(v)]
-    progress("measuring", len(todo) - len(readable), len(todo))
     if readable:
+        settled = waiting.videos_done
+        progress("measuring", 0, len(readable))
         dataset = _dataset(config, scorers, readable, cpus)
         for row in _watched(dataset, config.no_progress_minutes * 60, waiting):
             for shard in waiting.add(row["uri"], pickle.loads(row["payload"])):
                 manifest.commit(shard, schema)
-            progress("measuring", waiting.videos_done, len(todo))
+            progress("measuring", waiting.videos_done - settled, len(readable))
     if waiting.open_videos:
         raise CurationError(f"{len(waiting.open_videos)} videos gave no result; run the same command again")
 
@@ -269,7 +274,8 @@ def _ray(config: CurateConfig) -> Iterator[None]:
     )
     for attempt in range(_RAY_ATTEMPTS):
         try:
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+            with _without_greeting():
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
             break
         except Exception:
             ray.shutdown()
@@ -279,3 +285,20 @@ def _ray(config: CurateConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _without_greeting() -> Iterator[None]:
+    """Ray's native log is told a level by the environment, and says so on stderr each time; the rest is passed on."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        real = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(real, 2)
+            os.close(real)
+            said.seek(0)
+            os.write(2, b"".join(line for line in said if _GREETING not in line))

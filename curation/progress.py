@@ -9,3 +9,10 @@ when that is not known yet). Called often: an implementation must be cheap, and 
 
 def silent(what: str, done: int, total: int | None) -> None:
     """Tell nobody."""
+
+
+def in_words(what: str, done: int, total: int | None) -> str:
+    """A progress as a line. What cannot be counted is only named."""
+    if total is None:
+        return f"{what}: {done}" if done else what
+    return f"{what}: {done}/{total}"

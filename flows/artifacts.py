@@ -19,6 +19,8 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.settings import PREFECT_UI_URL
 
+from curation.progress import in_words
+
 MAX_IMAGE_BYTES = 700_000  # base64 adds a third, and the page stays below the 1 MB that Prefect renders well
 MAX_ROWS = 200
 
@@ -111,7 +113,7 @@ class FlowProgress:
             finished = total is not None and done >= total
             if what != self._what or finished or now - self._logged >= self.log_every_s:
                 self._logged, self._what = now, what
-                self._logger.info("%s: %d%s", what, done, "" if total is None else f" of {total}")
+                self._logger.info("%s", in_words(what, done, total))
             if total and (finished or now - self._moved >= self.artifact_every_s):
                 self._moved = now
                 try:

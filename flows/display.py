@@ -1,12 +1,13 @@
 """What the terminal shows: bars where somebody watches, plain lines where a log is written."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from curation.progress import Progress
+from curation.progress import Progress, in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,11 +19,15 @@ _NO_WIDTH = 10_000  # of a log or a pipe: nothing is broken to fit a guess
 def progress(stream: TextIO | None = None) -> Iterator[Progress]:
     """A `Progress` on stderr: one bar a phase on a terminal, else a line when a phase starts, ends or goes on long."""
     out: TextIO = sys.stderr if stream is None else stream
-    if out.isatty():
-        with _bars(out) as show:
+    if not out.isatty():
+        yield PlainProgress(out)
+    elif stream is None:
+        # a descriptor of its own: the bars go on while a library's own words are kept from the shared one
+        with os.fdopen(os.dup(out.fileno()), "w", encoding=out.encoding, errors="replace") as own, _bars(own) as show:
             yield show
     else:
-        yield PlainProgress(out)
+        with _bars(out) as show:
+            yield show
 
 
 class PlainProgress:
@@ -40,7 +45,7 @@ class PlainProgress:
         now = time.monotonic()
         if what == self._what and done != total and now - self._told < self.every_s:
             return
-        line = f"{what}: {done}" + ("" if total is None else f"/{total}")
+        line = in_words(what, done, total)
         if line != self._line:
             print(line, file=self.out, flush=True)
         self._what, self._told, self._line = what, now, line
@@ -49,25 +54,36 @@ class PlainProgress:
 @contextlib.contextmanager
 def _bars(out: TextIO) -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}", markup=False),
         TimeElapsedColumn(),
     )
     with Bars(*columns, console=Console(file=out)) as bars:
         tasks: dict[str, Any] = {}
+        uncounted: list[Any] = []  # phases without a total that are going on
+
+        def end_uncounted() -> None:
+            while uncounted:
+                bars.update(uncounted.pop(), completed=1, total=1)
 
         def show(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
+                end_uncounted()  # the next phase begins
+                tasks[what] = bars.add_task(what, total=total, count="")
+                uncounted.extend([tasks[what]] * (total is None))
+            count = in_words("", done, total).removeprefix(": ")
+            bars.update(tasks[what], completed=done, total=total, count=count)
 
-        yield show
+        try:
+            yield show
+        finally:
+            end_uncounted()
 
 
 def table(title: str, rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> None:

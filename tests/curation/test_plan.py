@@ -60,7 +60,9 @@ def test_a_folder_becomes_a_manifest_and_a_second_run_does_nothing(footage):
     seen = []
     summary = curate(config(footage), lambda *step: seen.append(step))
     assert (summary.videos, summary.videos_failed, summary.shots, summary.clips) == (3, 2, 2, 2)
-    assert ("measuring", 3, 3) in seen
+    steps = [(done, total) for what, done, total in seen if what == "measuring"]
+    assert (steps[0], steps[-1]) == ((0, 2), (2, 2))  # the empty file is not measured
+    assert steps == sorted(steps)
     manifest = Manifest.find(summary.manifest)
     clips = manifest.read("clips").to_pylist()
     for clip in clips:
@@ -232,6 +234,15 @@ def test_scorers_that_want_a_card_run_on_one_and_measure_what_they_do_in_this_pr
         assert row["motion"] == pytest.approx(expected.values["motion"], rel=1e-6)
         np.testing.assert_allclose(row["embedding"], expected.values["embedding"], atol=2e-3)
         assert row["aesthetic"] == pytest.approx(expected.values["aesthetic"], abs=1e-4)
+
+
+def test_only_rays_greeting_is_kept_back(capfd):
+    with plan._without_greeting():
+        os.write(
+            2, b"[2026 I 1] logging.cc:303: Set ray log level from environment variable RAY_X to 3\n[E] disk full\n"
+        )
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "[E] disk full\nlater\n"
 
 
 def test_ray_listens_on_this_machine_only():
