@@ -62,9 +62,9 @@ def describe(clip: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
 
 
 def _readable(kind: pa.DataType) -> bool:
-    """Whether a column says something in JSON: no bytes, no list of bit patterns, no embedding."""
+    """Whether a column says something in JSON: no bytes, no list of hashes or grey levels, no embedding."""
     if pa.types.is_list(kind):
-        return not (pa.types.is_uint64(kind.value_type) or pa.types.is_float16(kind.value_type))
+        return not (pa.types.is_unsigned_integer(kind.value_type) or pa.types.is_float16(kind.value_type))
     return not (pa.types.is_binary(kind) or pa.types.is_nested(kind))
 
 

@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         score_field("caption_image", pa.string(), "caption", "", {"scorer": "captions", "version": 1}),
         score_field("caption_fused", pa.string(), "caption", "", {"scorer": "captions", "version": 1}),
         score_field("phash", pa.list_(pa.uint64()), "hashes", "", {"scorer": "duplicates", "version": 1}),
+        score_field("grey_cells", pa.list_(pa.uint8()), "cells", "", {"scorer": "duplicates", "version": 1}),
         score_field("embedding", pa.list_(pa.float16()), "picture", "", {"scorer": "tags", "version": 1}),
     ]
 )
@@ -33,7 +34,7 @@ def row(name: str, **values: object) -> dict:
 
 
 def test_clips_come_by_id_without_pictures_from_a_manifest_as_from_a_selection(tmp_path: Path):
-    rows = [row(name, preview=b"\xff", phash=[1], embedding=[0.5], motion=1.0) for name in ("c", "a")]
+    rows = [row(name, preview=b"\xff", phash=[1], grey_cells=[7], embedding=[0.5], motion=1.0) for name in ("c", "a")]
     Manifest(tmp_path / "films").commit(Shard("1", [], [], [], rows), SCHEMA)
     Manifest(tmp_path / "films").commit(Shard("2", [], [], [], [row("b")]), SCHEMA)
     (tmp_path / "selection").mkdir()
@@ -43,7 +44,7 @@ def test_clips_come_by_id_without_pictures_from_a_manifest_as_from_a_selection(t
     for folder in ("films", "selection"):
         table, content = clips_of(str(tmp_path / folder))
         assert table["clip_id"].to_pylist() == ["a", "b", "c"]
-        assert set(SCHEMA.names) - set(table.column_names) == {"preview", "phash", "embedding"}
+        assert set(SCHEMA.names) - set(table.column_names) == {"preview", "phash", "grey_cells", "embedding"}
         assert clips_of(str(tmp_path / folder))[1] == content
         hashes.add(content)
     Manifest(tmp_path / "films").commit(Shard("3", [], [], [], [row("d")]), SCHEMA)
