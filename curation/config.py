@@ -59,7 +59,9 @@ class ClipSettings(Strict):
     max_snap_s: float = Field(default=1.0, ge=0)
     """A clip starts on the first keyframe of its shot when that costs at most this much; else on the cut itself."""
     stride_s: float | None = Field(default=None, ge=0.5)
-    """Cut shots into clips of exactly this length, one after the other, in place of the three rules above."""
+    """Cut shots into clips of exactly this length, one after the other from the shot's first frame on, wherever
+    keyframes lie; what is left of a shot, and shots that are shorter, give no clip. The three rules above do not count
+    then. Not given: clips of min_length_s to max_length_s."""
 
     def too_short(self, length: float) -> str | None:
         """Why a shot of this length (seconds) gives no clip, or None if it is long enough."""
@@ -131,7 +133,9 @@ class DuplicateSettings(Strict):
     """Which clips repeat another: looked for in the whole manifest once the clips are measured, and told in a table."""
 
     bits: int = Field(default=8, ge=0, le=16)
-    """How many of a frame hash's 64 bits may differ, on average, between clips that look the same."""
+    """How many of a frame hash's 64 bits may differ, on average over time, between clips that look the same: 0 to 4
+    strict, 8 takes re-encodings, borders and trims, more takes heavier changes and, sooner or later, other clips of one
+    scene. At most 16: unrelated pictures differ by some 32, and pairs so far apart are seldom even compared."""
     mirrored: bool = False
     """Also find clips that were mirrored, left to right."""
     similarity: float = Field(default=0.95, gt=0, le=1)
@@ -206,7 +210,7 @@ class Policy(Strict):
     drop_duplicates: bool = True
     """Of clips that look the same (re-encoded, scaled, bordered, trimmed), keep one."""
     duplicate_bits: int = Field(default=8, ge=0, le=16)
-    """How many of a frame hash's 64 bits may differ, on average, between duplicates."""
+    """How many of a frame hash's 64 bits may differ, on average, between duplicates; 0 to 16, as duplicates.bits."""
     duplicate_mirrored: bool = False
     """A mirrored clip is a duplicate too."""
     duplicate_similarity: float | None = Field(default=None, gt=0, le=1)

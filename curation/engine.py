@@ -280,8 +280,22 @@ class VideoPass:
 
 
 def open_clips(uri: str, config: CurateConfig | None = None) -> list[ClipFrames]:
-    """The clips of one video with all that scorers look at: for prompts and notebooks (holds them in memory)."""
-    return [clip.frames for clip in VideoPass(uri, config or CurateConfig(videos=uri))]
+    """The clips of one video with all that scorers look at: for prompts and notebooks (holds them in memory).
+
+    Raises ValueError for a video that gives none.
+    """
+    config = config or CurateConfig(videos=uri)
+    reading = VideoPass(uri, config)
+    clips = [clip.frames for clip in reading]
+    if not clips:
+        rules = config.clips
+        least = f"stride_s ({rules.stride_s:g} s)" if rules.stride_s else f"min_length_s ({rules.min_length_s:g} s)"
+        longest = max((shot.end - shot.start for shot in reading.shots), default=0.0)
+        raise ValueError(
+            f"{uri} gives no clip: it lasts {reading.info.duration or 0:.2f} s, its longest shot {longest:.2f} s, and "
+            f"a clip is no shorter than clips.{least}"
+        )
+    return clips
 
 
 def _flow(grid: Sequence[tuple[float, np.ndarray]], fps: float, method: str) -> np.ndarray:

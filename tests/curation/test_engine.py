@@ -57,6 +57,15 @@ def test_no_flow_straddles_the_cut_and_drift_is_measured(two_shots):
     assert np.median(second.flow[..., 1]) == pytest.approx(3.125, abs=0.4)
 
 
+@pytest.mark.parametrize(
+    ("clips", "least"),
+    [(ClipSettings(min_length_s=3), r"min_length_s \(3 s\)"), (ClipSettings(stride_s=2.5), r"stride_s \(2\.5 s\)")],
+)
+def test_a_film_that_is_too_short_for_a_clip_says_so(two_shots, clips, least):
+    with pytest.raises(ValueError, match=rf"lasts 4\.00 s, its longest shot 2\.00 s.*clips\.{least}"):
+        open_clips(str(two_shots), config(clips=clips))
+
+
 def test_hashes_are_those_of_the_sampled_frames(two_shots):
     first, _ = open_clips(str(two_shots))
     frames = [f for f in Decoder(str(two_shots)) if f.time < 2 and f.index in (0, 13, 25, 38)]

@@ -164,6 +164,16 @@ def test_every_field_of_the_real_models_has_help(model: type, positional: str, c
     assert "None)" not in out
 
 
+def test_help_of_limits_teaches_what_lies_beyond(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        read("--help", model=CurateConfig, positional="videos")
+    out = " ".join(capsys.readouterr().out.split())
+    bits, stride = (out.split(f"--{name} ")[-1].split(" --")[0] for name in ("duplicates.bits", "clips.stride-s"))
+    assert "At most 16" in bits
+    assert "0 to 4 strict" in bits
+    assert "shots that are shorter, give no clip" in stride
+
+
 def test_a_whole_configuration_survives_yaml(tmp_path: Path):
     config = PipelineConfig.model_validate({"videos": "v", "train": {"image_pretrain": {"samples": 5}}})
     file = tmp_path / "p.yaml"
