@@ -1,17 +1,23 @@
 """The single pass with the card's decoder beside the one on cores, over the same films, in one run.
 
-    python benchmarks/decoders.py FILM [FILM ...] [--repeat 3] [--threads 0]
+    python benchmarks/decoders.py FILM [FILM ...] [--repeat 3] [--threads 0] [--readers 0]
 
 Each row is one decoder: seconds of decoding alone (`Decoder`, every frame in host memory, nothing done with it) and of
 `VideoPass` with all of its work (cuts, flow, thumbnails, hashes), the best of `--repeat` interleaved runs, start of the
 decoder included; and the processor time of that pass, which is what a card's decoder spares. Then it says whether both
 gave the same clips, pictures, flow and hashes, bit for bit, and the same scores of the scorers that need no weights.
+
+`--readers N` also has N processes pass over the film at once, each with one thread of libav, as curation does where
+there are as many videos as cores: frames a second of all of them, from the moment when all are up.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +102,37 @@ def measure(film: str, repeat: int, threads: int) -> None:
     print("different: " + ", ".join(differs) if differs else "the same clips, pictures, flow, hashes and scores")
 
 
+def crowd(film: str, readers: int) -> None:
+    """N processes at once, for each decoder."""
+    with ProcessPoolExecutor(readers, get_context("spawn")) as pool:
+        list(pool.map(time.sleep, [5.0] * readers))  # until each has imported this
+        for decoder in DECODERS:
+            run = partial(counted, film, decoder)
+            list(pool.map(run, range(readers)))
+            wall, _, frames = timed(lambda run=run: sum(pool.map(run, range(readers))))
+            print(f"{decoder:8}{readers} at once, one thread each: {wall:.2f} s, {frames / wall:.0f} frames/s in all")
+
+
+def counted(film: str, decoder: str, _: int) -> int:
+    """Frames that a pass saw."""
+    reading = VideoPass(film, CurateConfig(videos=film, decoder=decoder), threads=1)  # type: ignore[arg-type]
+    for _clip in reading:
+        pass
+    return reading.info.frames or 0
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("films", nargs="+")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="of libav's decoder on cores; 0 is one a core")
+    parser.add_argument("--readers", type=int, default=0, help="processes that pass over the film at once")
     args = parser.parse_args()
     for film in args.films:
         measure(film, args.repeat, args.threads)
+        if args.readers:
+            crowd(film, args.readers)
 
 
 if __name__ == "__main__":
