@@ -35,6 +35,8 @@ import cv2
 import numpy as np
 import psutil
 
+from benchmarks.arguments import at_least_one, known_file, known_folder, new_file, parser_of
+
 WIDTH, HEIGHT, FPS = 1280, 720, 24
 LEAST_LINES = 480  # smaller videos would be mush at 720 lines, and decode faster than a film does
 TURN_S = 15  # seconds taken of one video
@@ -266,28 +268,41 @@ def memory(film: str, hours: float) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("film", nargs="?", help="the video to measure on")
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--rows", default=",".join(ROWS), help="the first one is what the others are compared with")
+    parser = parser_of(__doc__)
+    parser.add_argument(
+        "film", nargs="?", type=known_file, help="the video to measure on; without one, the demo's clip"
+    )
+    parser.add_argument("--repeat", type=at_least_one, default=3, help="runs of each row, the best of which counts")
+    parser.add_argument(
+        "--rows",
+        default=",".join(ROWS),
+        help="what is measured, the first being what the others are compared with (default: %(default)s)",
+    )
     parser.add_argument("--only", choices=ROWS, help=argparse.SUPPRESS)
-    parser.add_argument("--make", type=Path, metavar="FILM")
-    parser.add_argument("--from", dest="folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--memory", metavar="FILM")
-    parser.add_argument("--hours", type=float, default=3)
+    parser.add_argument("--make", type=new_file, metavar="FILM", help="write a film to measure on; needs --from")
+    parser.add_argument("--from", dest="folder", type=known_folder, metavar="FOLDER", help="videos to make it of")
+    parser.add_argument("--minutes", type=float, default=10, help="length of the film that --make writes")
+    parser.add_argument("--memory", type=known_file, metavar="FILM", help="peak memory on this film and on hours of it")
+    parser.add_argument("--hours", type=float, default=3, help="length of that long version")
     args = parser.parse_args()
     rows = args.rows.split(",")
     if unknown := set(rows) - set(ROWS):
-        parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    if args.make and args.folder:
+        parser.error(f"argument --rows: there is no {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    if bool(args.make) != bool(args.folder):
+        parser.error("--make and --from belong together: a film to write, and a folder of videos")
+    if args.minutes <= 0 or args.hours <= 0:
+        parser.error("--minutes and --hours must be above 0")
+    for film in (args.film, args.memory):
+        if film and not _lines(film):
+            parser.error(f"{film} is no video that can be read")
+    if args.make:
         make(args.make, args.folder, args.minutes)
     elif args.memory:
-        memory(args.memory, args.hours)
+        memory(str(args.memory), args.hours)
     elif args.only:
-        print(json.dumps(asdict(with_memory(args.only, args.film))))
+        print(json.dumps(asdict(with_memory(args.only, str(args.film)))))
     else:
-        compare(args.film or _demo_clip(parser), rows, args.repeat)
+        compare(str(args.film) if args.film else _demo_clip(parser), rows, args.repeat)
 
 
 def _demo_clip(parser: argparse.ArgumentParser) -> str:

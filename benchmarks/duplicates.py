@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from benchmarks.arguments import FOOTAGE, at_least_one, known_folder, parser_of, videos_in
 from curation.config import CurateConfig, DuplicateSettings
 from curation.decode import Decoder
 from curation.duplicates import table as duplicates
@@ -290,19 +291,19 @@ def report(videos: Sequence[Path], made: Made, args: argparse.Namespace) -> None
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=Path, default=Path(__file__).parents[2] / "shared" / "videos")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "rushes-duplicates")
-    parser.add_argument("--clips", type=int, default=2, help="clips of each video that are copied")
+    parser = parser_of(__doc__)
+    parser.add_argument("--videos", type=known_folder, default=FOOTAGE, metavar="DIR", help="default: ../shared/videos")
+    work = Path(tempfile.gettempdir()) / "rushes-duplicates"
+    parser.add_argument("--work", type=Path, default=work, metavar="DIR", help="of the copies (default: %(default)s)")
+    parser.add_argument("--clips", type=at_least_one, default=2, help="clips of each video that are copied")
     parser.add_argument("--films", nargs="*", default=["bbb", "sintel"], help="prefixes of files cut from one film")
     parser.add_argument("--minutes", type=float, default=60, help="stop making copies after this; run again to go on")
     args = parser.parse_args()
-    videos = sorted(
-        p for p in args.videos.glob("*") if p.suffix.lower() in {".mp4", ".webm", ".mov", ".mpg", ".mpeg", ".ogv"}
-    )
-    if not videos:
-        sys.exit(f"no videos in {args.videos}: give --videos")
-    args.work.mkdir(parents=True, exist_ok=True)
+    videos = videos_in(parser, args.videos)
+    try:
+        args.work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --work: {args.work}: {error.strerror}")
     began, made = time.monotonic(), Made()
     for video, clip, copy, path in prepare(videos, args.work, args.clips):
         if row := longest(remembered(path, args.work)):

