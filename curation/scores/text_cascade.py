@@ -27,6 +27,7 @@ CASCADE = {
     "much": 0.003,  # share of the frame from which a find needs the second look
     "glance_px": 128,  # long side at which CRAFT glances
     "glance_threshold": 0.3,
+    "considerable": 0.2,  # of a region's largest find, the area from which a find's height counts
     "letter_px": 24,  # height to which larger letters are reduced
     "least_scale": 0.25,
     "doubtful_scale": 0.5,  # what is found at less, or is larger than this share of the frame, is measured unreduced
@@ -180,7 +181,7 @@ def find_regions(mask: np.ndarray, shape: tuple[int, ...], core: float = 0.5) ->
     for x, y, w, h in _rectangles(covered):
         inside = [(letters, area) for x0, y0, letters, area in finds if x <= x0 < x + w and y <= y0 < y + h]
         # specks beside a headline must not decide how closely the headline is looked at
-        least = 0.2 * sum(area for _, area in inside)
+        least = CASCADE["considerable"] * max(area for _, area in inside)
         regions.append(Region(x, y, x + w, y + h, float(min(height for height, area in inside if area >= least))))
     return regions
 

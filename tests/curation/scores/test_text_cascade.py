@@ -10,7 +10,7 @@ from curation.scores.text_cascade import CASCADE, Region, TextCascade, _confirme
 SHAPE = (360, 640, 3)
 
 
-@given(st.lists(st.tuples(*[st.integers(0, 20)] * 4), max_size=5))
+@given(st.lists(st.tuples(*[st.integers(0, 20)] * 4), max_size=12))
 def test_regions_hold_every_mark_and_do_not_touch(marks):
     mask = np.zeros((90, 160), bool)
     for x, y, w, h in marks:
@@ -37,6 +37,15 @@ def test_a_region_is_as_low_as_its_lowest_considerable_line():
     mask[32:34, 20:22] = True  # a speck
     (region,) = find_regions(mask, SHAPE)
     assert region.letters == 64
+
+
+@pytest.mark.parametrize("words", range(1, 13))
+def test_a_region_of_many_alike_words_is_as_low_as_they_are(words):
+    mask = np.zeros((90, 160), bool)
+    for i in range(words):
+        mask[20 + 8 * (i // 4) : 24 + 8 * (i // 4), 20 + 12 * (i % 4) : 29 + 12 * (i % 4)] = True
+    (region,) = find_regions(mask, SHAPE)
+    assert region.letters == 32
 
 
 def test_only_large_finds_need_the_second_look():
