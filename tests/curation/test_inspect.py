@@ -203,8 +203,8 @@ def test_counts_leave_nulls_out_and_sort(tmp_path: Path) -> None:
     [
         ([(0.2, 0.1), (0.0, 0.02), (0.5, None), (None, 0.3)], ["warning", "by 0.060 on average, over 2 checked"]),
         ([(0.2, 0.195), (0.1, None)], ["by 0.005 on average, over 1 checked"]),
-        ([(0.2, None)], ["no clip", "text.check_every"]),
-        ([], ["no clip"]),
+        ([(0.2, None)], ["warning", "of 1 clips CRAFT checked none", "--text.check-every"]),
+        ([], ["warning", "of 0 clips"]),
     ],
 )
 def test_the_check_of_the_light_text_score_is_told(tmp_path, pairs, words) -> None:
