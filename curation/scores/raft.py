@@ -72,7 +72,8 @@ class Raft:
     def maps(self, pairs: Sequence[Pair], size: tuple[int, int]) -> Iterator[np.ndarray]:
         """The same, reduced to `size` (width, height) as `cv2.resize` does by area: float32 (height, width, 2).
 
-        A card reduces, so little comes back; it works on the next pairs while the caller uses these.
+        A card reduces, so little comes back; it works on the next pairs while the caller uses these. Raises the same,
+        when it is iterated.
         """
         return self._flows(pairs, size)
 
