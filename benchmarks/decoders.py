@@ -11,7 +11,6 @@ gave the same clips, pictures, flow and hashes, bit for bit, and the same scores
 there are as many videos as cores: frames a second of all of them, from the moment when all are up.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -23,9 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.arguments import at_least_one, known_file, parser_of
 from curation.config import CurateConfig
 from curation.decode import Decoder
 from curation.engine import Clip, VideoPass
+from curation.nvdec import obstacle
 from curation.scores.aesthetics import TechnicalQuality
 from curation.scores.base import Scored, run_scorer
 from curation.scores.continuity import Continuity
@@ -123,13 +124,15 @@ def counted(film: str, decoder: str, _: int) -> int:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("films", nargs="+")
-    parser.add_argument("--repeat", type=int, default=3)
+    parser = parser_of(__doc__)
+    parser.add_argument("films", nargs="+", type=known_file, metavar="FILM", help="a video")
+    parser.add_argument("--repeat", type=at_least_one, default=3, help="runs of which the best counts")
     parser.add_argument("--threads", type=int, default=0, help="of libav's decoder on cores; 0 is one a core")
     parser.add_argument("--readers", type=int, default=0, help="processes that pass over the film at once")
     args = parser.parse_args()
-    for film in args.films:
+    if why := obstacle():
+        parser.error(why)
+    for film in map(str, args.films):
         measure(film, args.repeat, args.threads)
         if args.readers:
             crowd(film, args.readers)

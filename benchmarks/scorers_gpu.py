@@ -8,7 +8,6 @@ weights: with these a caption never ends before its longest length, so captioner
 half precision changes against fp32 with the same weights. Prints the best of `--repeat` runs of each.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ import transformers as hf
 from torch import nn
 from torchvision.models.optical_flow import raft_large
 
+from benchmarks.arguments import at_least_one, parser_of
 from curation.config import MotionSettings, WeightSettings
 from curation.scores import language_models
 from curation.scores.accelerator import Halving, half
@@ -348,10 +348,10 @@ ROWS: dict[str, Callable[[Sequence[ClipFrames]], Row]] = {
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--clips", type=int, default=512, help="clips in each run, in batches of the scorer's own size")
-    parser.add_argument("--repeat", type=int, default=3)
+    parser = parser_of(__doc__)
+    parser.add_argument("--only", nargs="*", choices=list(ROWS), default=list(ROWS), help="these networks alone")
+    parser.add_argument("--clips", type=at_least_one, default=512, help="in each run, in batches of the scorer's size")
+    parser.add_argument("--repeat", type=at_least_one, default=3, help="runs of which the best counts")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("there is no card that CUDA can use")
