@@ -24,9 +24,9 @@ from rich.text import Text
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.manifest import TABLES, Manifest, definition_of
+from curation.remarks import text_check
 
 _TEXT_WIDTH = 90  # of messages and reasons
-TEXT_TOLERANCE = 0.01  # mean difference of the light method from CRAFT, in shares of the picture, that is no warning
 
 
 def open_table(manifest: str, name: str) -> ds.Dataset:
@@ -144,42 +144,6 @@ def _join_duplicates(connection: duckdb.DuckDBPyConnection, manifest: Manifest) 
     connection.execute("CREATE VIEW clips AS SELECT * FROM measured_clips LEFT JOIN duplicates USING (clip_id)")
 
 
-def text_check(manifest: str) -> str | None:
-    """How far RapidOCR's text area is from CRAFT's, in words; None where every area is CRAFT's (or there is none)."""
-    clips = open_table(manifest, "clips")
-    if "text_area_craft" not in clips.schema.names:
-        return None
-    both = clips.to_table(columns=["text_area", "text_area_craft"]).drop_null()
-    if not len(both):
-        return (
-            f"warning: of {clips.count_rows()} clips CRAFT checked none, which leaves RapidOCR's text area unchecked; "
-            "clips are picked by their names: give a smaller --text.check-every"
-        )
-    light, craft = (both[c].to_numpy().astype(np.float64) for c in both.column_names)
-    mean = float(np.abs(light - craft).mean())
-    told = f"text area by RapidOCR differs from CRAFT's by {mean:.3f} on average, over {len(both)} checked clips"
-    if mean <= TEXT_TOLERANCE:
-        return told
-    return f"warning: {told}: more than {TEXT_TOLERANCE:g}, do not trust it (--text.method cascade is CRAFT's)"
-
-
-def why_no_clip(manifest: str) -> str:
-    """Of a manifest without clips: what came of its videos and shots, and where to look."""
-    look = f"see rushes inspect {manifest} --sql"
-    videos, shots = (open_table(manifest, name) for name in ("videos", "shots"))
-    if not shots.count_rows():
-        failed = videos.count_rows(filter=pc.field("status") == "failed")
-        told = f"{failed} of {videos.count_rows()} videos failed, and none has a shot"
-        return f"{told}; {look} 'SELECT uri, step, message FROM errors'"
-    longest, settings = lengths(shots).max(), (Manifest.find(manifest).config() or {}).get("clips", {})
-    name = "stride_s" if settings.get("stride_s") else "min_length_s"
-    least = settings.get(name)
-    told = f"{shots.count_rows()} shots, the longest of {longest:.2f} s"
-    if least and longest < least:
-        told += f", none as long as clips.{name} ({least:g} s)"
-    return f"{told}; {look} 'SELECT uri, shot, start, \"end\", reason FROM shots'"
-
-
 def definitions(manifest: str) -> str:
     """What each score says, its unit, and what its numbers depend on; one paragraph a column."""
     paragraphs = []
@@ -228,7 +192,7 @@ def _summary(manifest: str) -> str:
             [(*_spread(lengths(clips)), "s")] if clips.count_rows() else [],
         ),
         _scores(clips),
-        text_check(manifest) or "",
+        text_check(Manifest.find(manifest)) or "",
         _table("Duplicates", ("", ">groups", ">clips in them", ">repeats"), _repeats(manifest)),
         _table(
             "Longest clips",

@@ -32,10 +32,10 @@ from curation.config import CurateConfig
 from curation.duplicates import table as duplicates
 from curation.engine import Clip, VideoPass
 from curation.errors import CurationError, UnreadableVideo
-from curation.inspect import text_check, why_no_clip
 from curation.ledger import Task, measuring, plan
 from curation.manifest import CLIP_IDENTITY, SCHEMA_VERSION, Manifest, score_field
 from curation.progress import Progress, silent
+from curation.remarks import text_check, why_no_clip
 from curation.scores import scorers_for
 from curation.scores.base import Failure, Scored, Scorer, columns_of, run_scorer
 from curation.stages import BOOKED, Node, Stage, reader_share, stages_for, trimmed
@@ -90,8 +90,8 @@ def curate(config: CurateConfig, progress: Progress = silent) -> CurationSummary
     summary.measured = len(todo)
     _count(manifest, summary)
     if not summary.clips:
-        summary.messages.append(f"no clip was made: {why_no_clip(summary.manifest)}")
-    elif told := text_check(summary.manifest):
+        summary.messages.append(f"no clip was made: {why_no_clip(manifest)}")
+    elif told := text_check(manifest):
         summary.messages.append(told)
     summary.seconds = time.monotonic() - began
     return summary

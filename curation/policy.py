@@ -20,9 +20,9 @@ from pydantic_core import ErrorDetails
 from curation.config import DuplicateSettings, Policy, Profile, Rule, SelectConfig
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError
-from curation.inspect import why_no_clip
 from curation.manifest import Manifest, make_folder, writing
 from curation.progress import Progress, silent
+from curation.remarks import why_no_clip
 
 _BATCH_ROWS = 4096
 KINDS = {"exact": "exact duplicate", "perceptual": "duplicate", "semantic": "semantic duplicate"}
@@ -122,8 +122,7 @@ def select(config: SelectConfig, progress: Progress = silent) -> SelectionSummar
     progress("reading scores", 0, None)
     table = _scores(manifest, policy, settings, progress)
     if not table.num_rows:
-        why = why_no_clip(str(manifest.root))
-        raise CurationError(f"manifest: {str(manifest.root)!r} holds no clip to select from: {why}")
+        raise CurationError(f"manifest: {str(manifest.root)!r} holds no clip to select from: {why_no_clip(manifest)}")
     verdict = judge(table, policy)
     kept = verdict.keep.sum()
     summary = SelectionSummary(

@@ -71,6 +71,12 @@ def test_summary_counts_what_is_there(manifest: Path) -> None:
     assert "no index: <cut> off" in text
 
 
+def test_an_unchecked_text_score_is_told(tmp_path: Path) -> None:
+    areas = [score_field(n, pa.float32(), "area", "", {"scorer": "text"}) for n in ("text_area", "text_area_craft")]
+    Manifest(tmp_path).commit(Shard("a", [], [], [], []), pa.schema([*CLIP_IDENTITY, *areas]))
+    assert "warning: of 0 clips CRAFT checked none" in inspect.summarise(str(tmp_path))
+
+
 def test_the_length_is_no_score(manifest: Path) -> None:
     text = inspect.summarise(str(manifest))
     length, scores = (text.split(title)[1].split("\n\n")[1] for title in ("Length of the clips", "Scores"))
@@ -196,30 +202,6 @@ def test_counts_leave_nulls_out_and_sort(tmp_path: Path) -> None:
     table = ds.dataset(tmp_path / "t.parquet")
     assert inspect.counts(table, "a") == [("y", 2), ("x", 1)]
     assert inspect.counts(table, "a", "b") == [(("y", None), 2), (("x", "1"), 1)]
-
-
-@pytest.mark.parametrize(
-    ("pairs", "words"),
-    [
-        ([(0.2, 0.1), (0.0, 0.02), (0.5, None), (None, 0.3)], ["warning", "by 0.060 on average, over 2 checked"]),
-        ([(0.2, 0.195), (0.1, None)], ["by 0.005 on average, over 1 checked"]),
-        ([(0.2, None)], ["warning", "of 1 clips CRAFT checked none", "--text.check-every"]),
-        ([], ["warning", "of 0 clips"]),
-    ],
-)
-def test_the_check_of_the_light_text_score_is_told(tmp_path, pairs, words) -> None:
-    areas = [score_field(n, pa.float32(), "area", "", {"scorer": "text"}) for n in ("text_area", "text_area_craft")]
-    rows = [{"clip_id": f"c{i}", "text_area": a, "text_area_craft": b} for i, (a, b) in enumerate(pairs)]
-    rows = [row | {"start": 0.0, "end": 1.0, "uri": "v.mp4"} for row in rows]
-    Manifest(tmp_path).commit(Shard("a", [], [], [], rows), pa.schema([*CLIP_IDENTITY, *areas]))
-    told = inspect.text_check(str(tmp_path))
-    assert told in inspect.summarise(str(tmp_path))
-    assert told.startswith("warning") == (words[0] == "warning")
-    assert all(w in told for w in words)
-
-
-def test_a_text_score_by_craft_needs_no_check(manifest: Path) -> None:
-    assert inspect.text_check(str(manifest)) is None
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599.7, "1:00:00"), (36005, "10:00:05")])
