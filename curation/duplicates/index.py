@@ -6,7 +6,7 @@ that differ by at most `RADIUS` bits share a key in some table.
 """
 
 from collections.abc import Iterator
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from curation.scores.duplicates import hash_distance, informative
 
 RADIUS = 3  # bits: pairs of clips with two samples this near are sure to be found
 NEIGHBOURS = 32  # that a hash is compared with in each bucket; more of them meet again when these are grouped
-_FAR = 12  # bits: hashes that share a key and yet differ by more met by chance
-_MANY = 4_000_000  # hashes from which keys of 25 bits would collide too often by chance
+_FAR = 6  # bits: hashes that share a key and yet differ by more met by chance
+_TABLES = [(1_000_000, 2), (4_000_000, 3), (2**63, 4)]  # up to so many hashes, of RADIUS and so many blocks, so many
+_GATHERED = 20_000_000  # pairs that are held before those found twice are dropped
 
 
 def candidates(flat: np.ndarray, owner: np.ndarray) -> np.ndarray:
@@ -26,9 +27,8 @@ def candidates(flat: np.ndarray, owner: np.ndarray) -> np.ndarray:
     """
     flat, owner = _distinct(flat, owner)
     base = int(owner.max(initial=-1)) + 1
-    found = np.empty(0, np.int64)
+    parts = [np.empty(0, np.int64)]
     for mask in _masks(len(flat)):
-        parts = [found]
         key = flat & mask
         order = np.argsort(key)
         key, hashes, clip = key[order], flat[order], owner[order]
@@ -42,7 +42,9 @@ def candidates(flat: np.ndarray, owner: np.ndarray) -> np.ndarray:
             near = (a != b) & (hash_distance(hashes[at], hashes[at + step]) <= _FAR)
             a, b = a[near], b[near]
             parts.append(np.minimum(a, b) * base + np.maximum(a, b))
-        found = np.unique(np.concatenate(parts))
+        if sum(map(len, parts)) > _GATHERED:
+            parts = [np.unique(np.concatenate(parts))]
+    found = np.unique(np.concatenate(parts))
     return np.stack([found // base, found % base], 1) if base else np.empty((0, 2), np.int64)
 
 
@@ -58,9 +60,10 @@ def _distinct(flat: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _masks(count: int) -> Iterator[np.uint64]:
-    """The bits of each table's key: 2 of 5 blocks (25 bits, 10 tables), or 3 of 6 (32 bits, 20 tables) for many."""
-    blocks, chosen = (RADIUS + 2, 2) if count < _MANY else (RADIUS + 3, 3)
-    edges = np.linspace(0, 64, blocks + 1).astype(int).tolist()
-    masks = [sum(1 << bit for bit in range(low, high)) for low, high in pairwise(edges)]
+    """The bits of each table's key: 2 of 5 blocks (25 bits, 10 tables), 3 of 6 (32 bits, 20 tables) or, for many, 4 of
+    7 (36 bits, 35 tables). Neighbouring bits say much the same and are of different blocks: so keys collide less."""
+    chosen = next(chosen for most, chosen in _TABLES if count < most)
+    blocks = RADIUS + chosen
+    masks = [sum(1 << bit for bit in range(64) if bit % blocks == block) for block in range(blocks)]
     for choice in combinations(masks, chosen):
         yield np.uint64(sum(choice))

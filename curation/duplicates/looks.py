@@ -12,22 +12,26 @@ from curation.scores.duplicates import CELLS
 SHARE = 0.6  # of the bits that hashes may differ by, what the details may
 CONTRAST = 0.75  # of the angle to the wrong frames, what the right ones may differ by
 STILL_BITS = 4.0  # angle to the wrong frames up to which nothing changes, so that there is nothing to contrast
+DIFFERENT_BITS = 24.0  # angle between two clips' means over time from which no alignment makes them alike
 MIN_STRUCTURE = 2.0  # grey levels of standard deviation: what is plainer matches nothing
-MAX_BRIGHTER = 12.0  # grey levels by which the one clip may be brighter
+MAX_COLOUR = 4.0  # levels by which red, green or blue may differ on average: codecs change less over a frame
 NEIGHBOURS = 32  # nearest clips that a clip is compared with
 _AXES = 12  # of most variance, on which neighbours are looked for; on fewer axes, more are near and none is lost
 _CHUNK = 50_000  # pairs compared at a time
 
 
 class Looks:
-    """The first, middle and last frame of each clip, from uint8 (n, 3 * 8 * 9); zeros where nothing was measured.
+    """The first, middle and last frame of each clip, from uint8 (n, 3 * 8 * 9 + 3), grey levels and mean
+    colour; zeros where nothing was measured.
 
     What is left of them when the best quadratic surface is taken from each frame: plain grounds, gradients and
     vignettes are all alike and say nothing. float32 (n, 3, 72).
     """
 
-    def __init__(self, cells: np.ndarray, *, in_mirror: bool = False) -> None:
-        self.cells, self.in_mirror = cells.reshape(-1, *CELLS), in_mirror
+    def __init__(self, looks: np.ndarray, *, in_mirror: bool = False) -> None:
+        grey = int(np.prod(CELLS))
+        self.looks, self.in_mirror = looks, in_mirror
+        self.cells, self.colour = looks[:, :grey], looks[:, grey:]
         _, rows, columns = CELLS
         y, x = (axis.ravel() for axis in np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j])
         self._plain = np.linalg.qr(np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], 1))[0].astype(np.float32)
@@ -37,17 +41,13 @@ class Looks:
 
     def mirrored(self) -> "Looks":
         """The same clips seen in a mirror."""
-        return Looks(self.cells, in_mirror=not self.in_mirror)
+        return Looks(self.looks, in_mirror=not self.in_mirror)
 
     def detail(self, clips: np.ndarray) -> np.ndarray:
         """What tells some clips from plain grounds, float32 (n, 3, 72), in grey levels."""
-        cells = self.cells[clips][..., :: -1 if self.in_mirror else 1].astype(np.float32)
+        cells = self.cells[clips].reshape(-1, *CELLS)[..., :: -1 if self.in_mirror else 1].astype(np.float32)
         cells = cells.reshape(len(clips), CELLS[0], CELLS[1] * CELLS[2])
         return cells - (cells @ self._plain) @ self._plain.T
-
-    def brightness(self, clips: np.ndarray) -> np.ndarray:
-        """Mean grey level, float (n,)."""
-        return self.cells[clips].mean(axis=(1, 2, 3))
 
 
 def look_alike(a: Looks, b: Looks, pairs: np.ndarray, bits: float, still: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -66,10 +66,22 @@ def look_alike(a: Looks, b: Looks, pairs: np.ndarray, bits: float, still: np.nda
         right = _angle(x, y)
         wrong = (_angle(x, y[:, [1, 2, 0]]) + _angle(x, y[:, [2, 0, 1]])) / 2
         contrast = right + 0.5 <= CONTRAST * (wrong + 0.5)
-        as_bright = np.abs(a.brightness(i) - b.brightness(j)) <= MAX_BRIGHTER
+        coloured = np.abs(a.colour[i].astype(np.int16) - b.colour[j]).max(axis=1) <= MAX_COLOUR
         distance[rows] = np.where(told, right, np.inf)
-        same[rows] = told & as_bright & (right <= SHARE * bits) & (contrast | (still[rows] & (wrong <= STILL_BITS)))
+        same[rows] = told & coloured & (right <= SHARE * bits) & (contrast | (still[rows] & (wrong <= STILL_BITS)))
     return same, distance
+
+
+def look_different(a: Looks, b: Looks, pairs: np.ndarray) -> np.ndarray:
+    """Which pairs, int64 (n, 2), differ too much to be alike at any time, bool (n,). Means over time are compared, as
+    they hardly depend on where a copy was trimmed; chance alone brings smooth pictures' hashes near."""
+    out = np.zeros(len(pairs), bool)
+    for at in range(0, len(pairs), _CHUNK):
+        rows = slice(at, at + _CHUNK)
+        x, y = a.detail(pairs[rows, 0]).mean(axis=1), b.detail(pairs[rows, 1]).mean(axis=1)
+        told = np.minimum(x.std(axis=1), y.std(axis=1)) >= MIN_STRUCTURE
+        out[rows] = told & (_angle(x, y) > DIFFERENT_BITS)
+    return out
 
 
 def neighbours(looks: Looks, clips: np.ndarray, bits: float, *, with_mirrored: bool = False) -> np.ndarray:
@@ -96,11 +108,11 @@ def neighbours(looks: Looks, clips: np.ndarray, bits: float, *, with_mirrored: b
 
 
 def _unit(detail: np.ndarray) -> np.ndarray:
-    flat = detail.reshape(len(detail), CELLS[0] * CELLS[1] * CELLS[2])
+    flat = detail.reshape(len(detail), int(np.prod(detail.shape[1:])))
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
 def _angle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Between details (n, 3, 72), in bits of 64."""
+    """Between details (n, 3, 72) or (n, 72), in bits of 64."""
     cosine = np.einsum("nc,nc->n", _unit(x), _unit(y))
     return (64 / np.pi * np.arccos(np.clip(cosine, -1, 1))).astype(np.float32)

@@ -6,11 +6,11 @@ import numpy as np
 
 from curation.duplicates.groups import Grouping, one_of_each_shot, stars
 from curation.duplicates.index import candidates
-from curation.duplicates.looks import Looks, look_alike, neighbours
+from curation.duplicates.looks import Looks, look_alike, look_different, neighbours
 from curation.duplicates.sequences import Sequences, alike
 from curation.scores.duplicates import MIN_INFORMATION, information
 
-PLAIN_BITS = 2 * MIN_INFORMATION  # clips that say less on average are looked for by their cells too
+PLAIN_BITS = 2 * MIN_INFORMATION  # clips that say less on average are looked for by their looks too
 _ROUNDS = 20  # a crowd of n copies shrinks to n / NEIGHBOURS in each
 _CHUNK = 4_000_000  # hashes
 
@@ -24,10 +24,10 @@ def group_perceptual(
     *,
     with_mirrored: bool = False,
     known: np.ndarray | None = None,
-    cells: np.ndarray | None = None,
+    looks: np.ndarray | None = None,
 ) -> Grouping:
     """Group clips whose hashes differ by at most `bits` of 64 over time; see `sequences` for what that means, and
-    `looks` for the second opinion that there is where `cells`, uint8 (n, 216), are given (zeros: not measured).
+    `looks` for the second opinion that there is where `looks`, uint8 (n, 219), are given (zeros: not measured).
 
     `shots`, int64 (n,), names the shot that each clip is a piece of: pieces of one shot are never duplicates, and a
     clip repeats at most one of them, the likeliest. `starts`, seconds (n,), decides between equals. `rank`, int64 (n,),
@@ -35,7 +35,7 @@ def group_perceptual(
     not compared with each other.
     """
     count = len(hashes)
-    clips = _Clips(hashes, None if cells is None else Looks(cells), _plain(hashes), bits, with_mirrored)
+    clips = _Clips(hashes, None if looks is None else Looks(looks), _plain(hashes), bits, with_mirrored)
     leader, distance = np.arange(count), np.zeros(count, np.float32)
     alive, seen = np.ones(count, bool), np.empty(0, np.int64)
     for _ in range(_ROUNDS):
@@ -104,9 +104,11 @@ class _Clips:
         return same, apart
 
     def _compare(self, pairs: np.ndarray, others: Sequences, looks: Looks | None) -> tuple[np.ndarray, np.ndarray]:
-        """Clips with `others`, by their hashes and, where these say no, by the cells of `looks`."""
+        """Clips with `others`, by their hashes; `looks` object where these say yes by chance, and speak
+        where they say no."""
         same, apart = alike(self.hashes, others, pairs, self.bits)
         if self.looks is not None and looks is not None:
+            same[same] = ~look_different(self.looks, looks, pairs[same])
             lengths = np.sort(self.hashes.lengths[pairs], axis=1)
             unsure = np.flatnonzero(~same & (5 * lengths[:, 0] >= 3 * lengths[:, 1]))
             still = self.plain[pairs[unsure, 0]] | self.plain[pairs[unsure, 1]]

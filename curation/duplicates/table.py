@@ -31,7 +31,7 @@ _MADE_OF = b"rushes.duplicates"
 _RANKING = ["clip_id", "width", "height", "start", "end"]
 _RANKING_SCORES = ["technical_quality", "live_area"]  # each may be missing
 _IDENTITY = [*_RANKING, "video_id", "shot"]
-_SCORES = [*_RANKING_SCORES, "phash", "grey_cells", "embedding"]
+_SCORES = [*_RANKING_SCORES, "phash", "look", "embedding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Clips:
     rank: np.ndarray  # preference
     known: np.ndarray  # bool: of an existing manifest
     hashes: Sequences
-    cells: np.ndarray  # uint8 (n, 216), 0 where there are none; (n, 0) where nothing has them
+    looks: np.ndarray  # uint8 (n, 219), 0 where there are none; (n, 0) where nothing has them
     embeddings: np.ndarray  # float16 (n, dim), 0 where there is none
 
 
@@ -98,7 +98,7 @@ def groups_of(
             settings.bits,
             with_mirrored=settings.mirrored,
             known=clips.known,
-            cells=clips.cells if clips.cells.shape[1] else None,
+            looks=clips.looks if clips.looks.shape[1] else None,
         )
     if "semantic" in kinds:
         found["semantic"] = group_semantic(clips.embeddings, clips.rank, settings.similarity)
@@ -155,7 +155,7 @@ def _read(manifest: Manifest, settings: DuplicateSettings) -> Clips:
         rank=rank_of(whole, origin > 0),
         known=origin > 0,
         hashes=_flat(whole["phash"], pa.uint64()),
-        cells=_matrix(whole["grey_cells"], pa.uint8()),
+        looks=_matrix(whole["look"], pa.uint8()),
         embeddings=_matrix(whole["embedding"], pa.float16()),
     )
 
@@ -182,14 +182,14 @@ def _table(manifest: Manifest, ours: Manifest) -> pa.Table:
     """The columns that matter; null where a manifest has not measured one."""
     schema, expected = manifest.schema("clips"), ours.schema("clips")
     here = [c for c in _SCORES if c in schema.names]
-    for column in ("phash", "grey_cells", "embedding"):
+    for column in ("phash", "look", "embedding"):
         definitions = [definition_of(s.field(column)) for s in (schema, expected) if column in s.names]
         if len(definitions) == 2 and definitions[0] != definitions[1]:
             raise CurationError(
                 f"against: {str(manifest.root)!r} was measured in another way ({column}); measure one of them again"
             )
     table = manifest.read("clips", [*_IDENTITY, *here])
-    types = {"phash": pa.list_(pa.uint64()), "grey_cells": pa.list_(pa.uint8()), "embedding": pa.list_(pa.float16())}
+    types = {"phash": pa.list_(pa.uint64()), "look": pa.list_(pa.uint8()), "embedding": pa.list_(pa.float16())}
     for column in _SCORES:
         kind = types.get(column, pa.float32())
         values = table[column].cast(kind) if column in here else pa.nulls(table.num_rows, kind)

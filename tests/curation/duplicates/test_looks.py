@@ -6,13 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.duplicates.looks import NEIGHBOURS, SHARE, Looks, look_alike, neighbours
+from curation.duplicates.looks import NEIGHBOURS, SHARE, Looks, look_alike, look_different, neighbours
 from curation.scores.duplicates import CELLS
 
 
 def of(*clips: np.ndarray) -> Looks:
-    """From clips of three frames, (3, 8, 9) each, in grey levels."""
-    return Looks(np.stack([np.clip(np.round(c), 0, 255).astype(np.uint8).reshape(-1) for c in clips]))
+    """From grey clips of three frames, (3, 8, 9) each."""
+    return Looks(np.stack([look(c) for c in clips]))
+
+
+def look(clip: np.ndarray, colour: tuple[int, int, int] | None = None) -> np.ndarray:
+    cells = np.clip(np.round(clip), 0, 255)
+    return np.append(cells, colour or [cells.mean()] * 3).round().astype(np.uint8)
 
 
 def verdict(x: np.ndarray, y: np.ndarray, still: bool = False, bits: float = 8.0) -> tuple[bool, float]:
@@ -32,7 +37,7 @@ def title(text: str, at: tuple[int, int] = (60, 80)) -> np.ndarray:
     return np.stack([cv2.resize(card, CELLS[:0:-1], interpolation=cv2.INTER_AREA)] * 3).astype(float)
 
 
-@given(st.integers(0, 2**32 - 1), st.floats(-10, 10))
+@given(st.integers(0, 2**32 - 1), st.floats(-2, 2))
 def test_a_copy_is_alike_and_a_shuffled_one_is_not(seed, brighter):
     rng = np.random.default_rng(seed)
     clip = scene(rng, 12)
@@ -59,6 +64,15 @@ def test_titles_are_told_apart_where_nothing_moves():
     for other in (title("the last one"), title("the first", (40, 110)), title("The Worst"), 255 - title("the first")):
         assert not verdict(title("the first"), other, still=True)[0]
     assert not verdict(title("the first"), title("the first") + 20, still=True)[0]
+
+
+def test_cards_of_another_colour_are_others():
+    """One mark in the corner of cards that are equally bright."""
+    card = np.full(CELLS, 110.0)
+    card[:, 6:, 6:] = 130
+    looks = Looks(np.stack([look(card, (60, 140, 90)), look(card, (61, 138, 91)), look(card, (140, 100, 90))]))
+    pairs = np.array([[0, 1], [0, 2]])
+    assert look_alike(looks, looks, pairs, 8.0, np.ones(2, bool))[0].tolist() == [True, False]
 
 
 def test_plain_grounds_gradients_and_vignettes_match_nothing():
@@ -110,3 +124,12 @@ def test_a_crowd_is_compared_with_its_nearest_only():
     looks = of(*[title("one")] * 200)
     assert len(neighbours(looks, np.arange(200), 8.0)) <= 200 * NEIGHBOURS
     assert len(neighbours(looks, np.arange(1), 8.0)) == 0
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_scenes_without_anything_in_common_look_different_and_copies_do_not(seed):
+    rng = np.random.default_rng(seed)
+    clip, other = scene(rng, 8), scene(rng, 8)
+    trimmed = np.stack([clip[:2].mean(axis=0), clip[1], clip[1:].mean(axis=0)]) + rng.normal(0, 2, CELLS)
+    looks, pairs = of(clip, other, trimmed, np.full(CELLS, 90.0)), np.array([[0, 1], [0, 2], [0, 3], [3, 3]])
+    assert look_different(looks, looks, pairs).tolist() == [True, False, False, False]

@@ -112,7 +112,13 @@ def test_the_scorer_hands_on_the_hashes_and_refuses_none(clip_of, picture):
 
 
 def cells(clip) -> np.ndarray:
-    return np.array(PerceptualHash().score_one(clip)["grey_cells"]).reshape(CELLS)
+    return np.array(PerceptualHash().score_one(clip)["look"][:-3]).reshape(CELLS)
+
+
+def test_a_look_ends_with_the_mean_colour(clip_of, picture):
+    frame = picture("coffee")
+    look = PerceptualHash().score_one(clip_of(frame, frame, frame, hashes=[1]))["look"]
+    assert look[-3:] == pytest.approx(frame.mean(axis=(0, 1)), abs=1)
 
 
 def test_the_cells_are_the_means_of_the_grey_picture(clip_of):
@@ -129,3 +135,11 @@ def test_the_cells_are_of_one_live_area_within_borders(clip_of, picture):
     assert np.abs(first - cells(clip_of(frame, frame, frame, hashes=[1]))[0]).max() <= 6
     assert np.array_equal(first, last)
     assert not middle.any()
+
+
+def test_frames_of_several_sizes_have_a_look(clip_of, picture):
+    frame = picture("coffee")
+    half = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    first, middle, last = cells(clip_of(frame, half, frame, hashes=[1])).astype(int)
+    assert np.abs(first - middle).max() <= 2
+    assert np.array_equal(first, last)
