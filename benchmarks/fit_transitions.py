@@ -1,21 +1,21 @@
 """Fits the network of `curation.cuts.network` on labelled footage synthesised over real shots.
 
-    python benchmarks/fit_transitions.py --videos DIR [DIR ...] [--truth truth.json] [--stills DIR] [--hold NAME ...]
-                                         [--seconds 360] [--batch 128] [--sheet SHEET.png] --out network.npz
+    python -m benchmarks.footage.bank --videos DIR [DIR ...] [--truth truth.json] [--stills DIR] --out bank.npz
+    python benchmarks/fit_transitions.py bank.npz [--hold NAME ...] [--seconds 540] [--batch 128] [--sheet SHEET.png]
+                                         --out network.npz
 
-Videos that `truth.json` labels are split at their labels; any other video is split wherever something might be a
-transition (`footage.shots`). Every batch is synthesised anew on the device (`footage.joints`), so the network never
-sees a sample twice; six minutes on one H200 or so are enough. Files named with `--hold` give no shot to the fit: the
-loss and the events of the report are on transitions between theirs, and `benchmarks/transitions.py --weights` judges
-the weights on them in the cascade. `--sheet` draws the first samples as a contact sheet: every fourth frame, a red bar
-over a hard cut, a green one below a gradual transition.
+Batches are synthesised on the device while it fits (`footage.joints`) and each is learnt from four times or so; nine
+minutes on one H200 are enough. Files named with `--hold` give no shot to the fit: the loss and the events of the report
+are on transitions between theirs, and `benchmarks/transitions.py --weights` judges the weights on them in the cascade.
+`--sheet` draws the first samples as a contact sheet: every fourth frame, a red bar over a hard cut, a green one below a
+gradual transition. `@FILE` among the arguments reads some of them from a file, one a line.
 """
 
 import argparse
-import json
 import math
-import sys
+import random
 import time
+from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,13 +27,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.footage.joints import Labels, batch
-from benchmarks.footage.shots import HEIGHT, WIDTH, Bank, Canvas, Shots, build_bank
+from benchmarks.footage.shots import HEIGHT, WIDTH, Bank, Canvas, Shots, load
 from curation.cuts.network import REACH, Network
 
 FRAMES = 160  # of a sample
 _BGR_TO_LUMA = [0.114, 0.587, 0.299]
 _RATE, _DECAY, _WARM_UP = 2e-3, 1e-2, 200  # AdamW's learning rate and weight decay; steps of warming up
 _CUT_WEIGHT, _POSITIVE = 2.0, 4.0  # of hard cuts in the loss, and of a cut against a frame that is none: they are rare
+_FRESH, _POOL = (
+    4,
+    64,
+)  # steps from one new batch to the next, and how many are kept to learn from: making one costs more
 _JUDGED = 8  # batches that the report is on
 _NEAR, _SHORTEST = 2, 3  # frames: how far off a cut may be told, and the least length of a gradual transition
 _EQUAL = 1e-4  # log-odds by which the two implementations may differ
@@ -113,13 +117,18 @@ def fit(shots: Shots, canvas: Canvas, seconds: float) -> TorchNetwork:
     run = torch.compile(network) if cuda else network
     optimizer = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=_DECAY)
     average = {name: weight.clone() for name, weight in network.state_dict().items()}
+    pool: deque[tuple[Tensor, Labels]] = deque(maxlen=_POOL)
+    choice = random.Random(0)
     began, step, shown = time.monotonic(), 0, 0.0
     while (share := (time.monotonic() - began) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = _RATE * min(1, step / _WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * share)) + 1e-6
-        pictures, labels = batch(shots, canvas)
+        if step % _FRESH == 0:
+            pictures, labels = batch(shots, canvas)
+            pool.append(((pictures * 255).round().byte(), labels))
+        bytes_, labels = choice.choice(pool)
         with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
-            odds = run(pictures)
+            odds = run(bytes_.float() / 255)
         loss = loss_of(odds.float(), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -225,21 +234,19 @@ def _shots(bank: Bank, names: set[str], device: str, samples: int, seed: int) ->
 
 def main() -> None:
     """Build the bank, fit, report and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=Path, nargs="+", default=[], help="folders of footage")
-    parser.add_argument("--truth", type=Path, help="default: truth.json of the first folder that has one")
-    parser.add_argument("--stills", type=Path, help="folder of photographs")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars="@"
+    )
+    parser.add_argument("bank", type=Path, help="shots, from benchmarks.footage.bank")
     parser.add_argument("--hold", nargs="*", default=[], metavar="NAME", help="files that the fit must not see")
-    parser.add_argument("--seconds", type=float, default=360)
+    parser.add_argument("--seconds", type=float, default=540)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first samples, PNG")
-    parser.add_argument("--out", type=Path, help="write the weights")
+    parser.add_argument("--out", type=Path, required=True, help="write the weights")
     args = parser.parse_args()
-    if not args.videos or not args.out:
-        print("nothing to fit: give --videos and --out", file=sys.stderr)
-        return
-    truth = args.truth or next((f / "truth.json" for f in args.videos if (f / "truth.json").is_file()), None)
-    bank = build_bank(args.videos, json.loads(truth.read_text()) if truth else {}, args.stills)
+    if not args.bank.is_file():
+        parser.error(f"no bank at {args.bank}: make one with python -m benchmarks.footage.bank")
+    bank = load(args.bank)
     hold = set(args.hold)
     if not bank.keys() > hold:
         parser.error(f"no shots of {sorted(hold - bank.keys())}" if hold - bank.keys() else "no shots are left to fit")

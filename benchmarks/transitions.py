@@ -31,7 +31,7 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDe
 
 from benchmarks import cuts
 from benchmarks.arguments import at_least_one, known_file, labelled_footage, parser_of, truth_of
-from benchmarks.footage.shots import NO_SHOTS, labelled_transitions, stretches
+from benchmarks.footage.bank import NO_SHOTS, labelled_transitions, stretches
 from curation.cuts import cascade
 from curation.cuts.network import Network
 from curation.decode import Decoder

@@ -16,10 +16,12 @@ def disturbed(pictures: Tensor, shots: Shots, canvas: Canvas) -> Tensor:
     """All of it, in the order in which it would happen: in the scene, in the edit, in the copy. Not clamped."""
     for _ in range(2):
         pictures = _flashed(pictures, canvas)
-    pictures = _passed(_dropped(pictures, canvas), shots, canvas)
+    pictures = _dropped(pictures, canvas)
+    for _ in range(2):
+        pictures = _passed(pictures, shots, canvas)
     for _ in range(3):
         pictures = _popped_up(pictures, canvas)
-    for look in (_barred, _grey, _dark, _flickering, _posterised, _mended_at_keyframes, _noisy):
+    for look in (_refocused, _barred, _grey, _dark, _flickering, _posterised, _mended_at_keyframes, _noisy):
         pictures = look(pictures, canvas)
     return pictures
 
@@ -46,28 +48,31 @@ def _dropped(pictures: Tensor, canvas: Canvas) -> Tensor:
 
 
 def _passed(pictures: Tensor, shots: Shots, canvas: Canvas) -> Tensor:
-    """Something that looks like a piece of another shot passes in front, from one side to the other."""
-    rows = canvas.chance(0.25).nonzero()[:, 0]
+    """Something that looks like a piece of another shot passes in front, from one side to the other, sharp or blurred
+    as what is close to the lens."""
+    rows = canvas.chance(0.18).nonzero()[:, 0]
     if not len(rows):
         return pictures
     part = canvas.part(len(rows))
     thing = shots.filmed(shots.drawn(part, 1)[:, 0], part)
-    first, length = part.uniform(-20, canvas.frames)[:, None], part.uniform(10, 90)[:, None]
+    first, length = part.uniform(-20, canvas.frames)[:, None], part.uniform(8, 90)[:, None]
     share = (part.time - first) / length  # (b, t)
     direction = torch.where(part.chance(0.5), -1.0, 1.0)[:, None]
-    width, height = part.uniform(0.1, 0.55)[:, None, None, None], part.uniform(0.3, 1.5)[:, None, None, None]
-    x = 0.5 + (direction * (share - 0.5))[:, :, None, None] * (1 + 2 * width)
+    width, height = part.uniform(0.1, 0.6)[:, None, None, None], part.uniform(0.3, 1.5)[:, None, None, None]
+    edge = torch.where(part.chance(0.5), 0.06, part.uniform(0.06, 0.4))[:, None, None, None]
+    x = 0.5 + (direction * (share - 0.5))[:, :, None, None] * (1 + width + edge)
     y = part.uniform(0, 1)[:, None, None, None]
-    there = ((part.x - x).abs() < width / 2) & ((part.y - y).abs() < height / 2)  # (b, t, h, w)
-    there &= ((share > 0) & (share < 1))[:, :, None, None]
-    mask = F.avg_pool2d(there.float(), 3, 1, 1)[:, :, None]
-    return pictures.index_put((rows,), torch.lerp(pictures[rows], thing, mask))
+    inside = [
+        (size / 2 - (axis - at).abs()) / edge + 0.5 for axis, at, size in ((part.x, x, width), (part.y, y, height))
+    ]
+    mask = torch.minimum(*inside).clamp(0, 1) * ((share > 0) & (share < 1))[:, :, None, None]
+    return pictures.index_put((rows,), torch.lerp(pictures[rows], thing, mask[:, :, None]))
 
 
 def _popped_up(pictures: Tensor, canvas: Canvas) -> Tensor:
     """A window or a caption appears within a few frames, and goes again."""
     first, length = canvas.integer(-10, canvas.frames)[:, None], canvas.integer(6, 80)[:, None]
-    rise = canvas.integer(1, 10)[:, None]
+    rise = canvas.integer(1, 10)[:, None] * torch.where(canvas.chance(0.3), 3, 1)[:, None]
     level = ((canvas.time - first) / rise).clamp(0, 1) * ((first + length - canvas.time) / rise).clamp(0, 1)
     level = level * canvas.uniform(0.3, 1)[:, None] * canvas.chance(0.2)[:, None]
     left, top = canvas.uniform(0, 1)[:, None, None], canvas.uniform(0, 1)[:, None, None]
@@ -76,6 +81,18 @@ def _popped_up(pictures: Tensor, canvas: Canvas) -> Tensor:
     colour = canvas.uniform(0, 1, canvas.samples, 1, 3, 1, 1)
     written = canvas.uniform(0.6, 1, canvas.samples, 1, 1, HEIGHT, WIDTH)
     return pictures + (colour * written - pictures) * (over_pixels(level) * over_time(box))
+
+
+def _refocused(pictures: Tensor, canvas: Canvas) -> Tensor:
+    """The lens loses or finds its focus within 60 frames."""
+    rows = canvas.chance(0.08).nonzero()[:, 0]
+    if not len(rows):
+        return pictures
+    part, sharp = canvas.part(len(rows)), pictures[rows]
+    blurred = F.avg_pool2d(F.pad(sharp.flatten(0, 1), (3, 3, 3, 3), mode="replicate"), 7, 1).view_as(sharp)
+    share = ((part.time - part.integer(0, part.frames)[:, None]) / part.integer(4, 60)[:, None]).clamp(0, 1)
+    share = torch.where(part.chance(0.5)[:, None], share, 1 - share)
+    return pictures.index_put((rows,), torch.lerp(sharp, blurred, over_pixels(share)))
 
 
 def _barred(pictures: Tensor, canvas: Canvas) -> Tensor:

@@ -16,7 +16,7 @@ from benchmarks.footage.distractions import disturbed
 from benchmarks.footage.shots import HEIGHT, WIDTH, Canvas, Shots, eased, over_pixels, over_time
 
 CUT, DISSOLVE, FADE, WIPE, PUSH = range(5)
-_ODDS = [0.30, 0.28, 0.16, 0.16, 0.10]  # of the joints, in this order
+_ODDS = [0.26, 0.28, 0.16, 0.19, 0.11]  # of the joints, in this order
 _WIPES = [0.55, 0.10, 0.08, 0.08, 0.09, 0.05, 0.05]  # line, iris, clock, blinds, doors, grains, brightness
 _SHOTS = 5  # at most, in a sample
 _ALIKE = 0.05  # mean difference of two shots between which nobody could see a transition
@@ -56,15 +56,19 @@ def batch(shots: Shots, canvas: Canvas) -> tuple[Tensor, Labels]:
     used = canvas.integer(1, _SHOTS + 1)
     out = shots.filmed(drawn[:, 0], canvas)
     none = torch.zeros(canvas.samples, canvas.frames, dtype=torch.bool, device=canvas.device)
-    labels = Labels(none, none, ~none, ~none)
+    labels = Labels(none, none.clone(), ~none, ~none)
     end = torch.zeros(canvas.samples, device=canvas.device)  # of the last joint
     for j in range(1, _SHOTS):
-        new = shots.filmed(drawn[:, j], canvas)
-        joint = planned(canvas, end, canvas.frames / used)
-        active = (j < used) & (joint.first < canvas.frames - 2)
-        labels = _relabelled(labels, _label(canvas, out, new, joint), active)
-        out = torch.where(over_pixels(active), joined(canvas, out, new, joint), out)
-        end = torch.where(active, joint.past, end)
+        rows = (j < used).nonzero()[:, 0]
+        if not len(rows):
+            break
+        part = canvas.part(len(rows))
+        new = shots.filmed(drawn[rows, j], part)
+        joint = planned(part, end[rows], canvas.frames / used[rows])
+        fits = joint.first < canvas.frames - 2
+        _relabel(labels, rows, _label(part, out[rows], new, joint), fits)
+        out[rows] = torch.where(over_pixels(fits), joined(part, out[rows], new, joint), out[rows])
+        end[rows] = torch.where(fits, joint.past, end[rows])
     out, labels = _held(out, labels, canvas)
     return (disturbed(out, shots, canvas).clamp(0, 1) * 255).round() / 255, labels
 
@@ -75,7 +79,7 @@ def planned(canvas: Canvas, end: Tensor, gap: Tensor) -> Joint:
     fall = torch.where(canvas.chance(0.12), 0, canvas.integer(4, 40))
     rise = torch.where(canvas.chance(0.12) & (fall > 0), 0, canvas.integer(4, 40))
     hold = torch.where(canvas.chance(0.5), canvas.integer(0, 4), canvas.integer(0, 30))
-    dissolve, wipe, push = canvas.integer(6, 61), canvas.integer(6, 46), canvas.integer(5, 32)
+    dissolve, wipe, push = canvas.integer(5, 61), canvas.integer(5, 46), canvas.integer(5, 32)
     lengths = torch.stack([torch.zeros_like(fall), dissolve, fall + hold + rise, wipe, push])  # in order of the kinds
     length = lengths.gather(0, kind[None])[0]
     usual = ((canvas.uniform(0.5, 1.3) * gap).clamp_min(14) - length / 2).clamp_min(9).floor()
@@ -164,9 +168,11 @@ def _wipe_order(canvas: Canvas, last: Tensor) -> Tensor:
 
 
 def _pushed(canvas: Canvas, old: Tensor, new: Tensor, joint: Joint) -> Tensor:
-    """The new shot slides in from one of four sides and pushes the old one out, or covers it."""
+    """The new shot slides in from one of four sides and pushes the old one out, or covers it, or the old one slides
+    away from over it."""
     progress = _progress(canvas, joint)
-    back, covers = over_pixels(canvas.chance(0.5)), over_pixels(canvas.chance(0.3))
+    back, way = over_pixels(canvas.chance(0.5)), over_pixels(canvas.uniform(0, 1))
+    covers, reveals = way < 0.3, way > 0.8
 
     def slid(old: Tensor, new: Tensor) -> Tensor:
         old, new = (torch.where(back, x.flip(-1), x) for x in (old, new))
@@ -176,7 +182,8 @@ def _pushed(canvas: Canvas, old: Tensor, new: Tensor, joint: Joint) -> Tensor:
         left = at.floor().clamp_max(2 * size - 1).long()
         a, b = (both.gather(-1, (left + i)[:, :, None, None].expand_as(old)) for i in (0, 1))
         seen = torch.lerp(a, b, (at - left)[:, :, None, None])
-        seen = torch.where(covers & (at < size)[:, :, None, None], old, seen)
+        is_old = (at < size)[:, :, None, None]
+        seen = torch.where(covers & is_old, old, torch.where(reveals & ~is_old, new, seen))
         return torch.where(back, seen.flip(-1), seen)
 
     down = slid(old.mT, new.mT).mT
@@ -205,15 +212,13 @@ def _label(canvas: Canvas, old: Tensor, new: Tensor, joint: Joint) -> Labels:
     )
 
 
-def _relabelled(labels: Labels, one: Labels, active: Tensor) -> Labels:
-    """`labels` with those of one joint more, in the samples (b,) where it is active."""
-    on = active[:, None]
-    return Labels(
-        labels.cut | (on & one.cut),
-        labels.gradual | (on & one.gradual),
-        labels.cut_counts & (~on | one.cut_counts),
-        labels.gradual_counts & (~on | one.gradual_counts),
-    )
+def _relabel(labels: Labels, rows: Tensor, one: Labels, fits: Tensor) -> None:
+    """Add the labels of one joint more to those of some samples, where it fits (rows,)."""
+    on = fits[:, None]
+    labels.cut[rows] |= on & one.cut
+    labels.gradual[rows] |= on & one.gradual
+    labels.cut_counts[rows] &= ~on | one.cut_counts
+    labels.gradual_counts[rows] &= ~on | one.gradual_counts
 
 
 def _held(pictures: Tensor, labels: Labels, canvas: Canvas) -> tuple[Tensor, Labels]:

@@ -1,133 +1,46 @@
 """Real shots in small, and how a camera moves over them: what transitions are synthesised from.
 
-A shot is a stretch of real footage without a transition, 64 x 36 pixels: of a labelled file what lies between its
-labelled transitions, of any other file what neither the cascade nor PySceneDetect's content detector suspects. A
-photograph is a shot of one frame. `Shots` holds a bank of them on a device and films them anew at 32 x 18.
+`bank` makes a bank of them; `Shots` holds it on a device and films it anew at 32 x 18.
 
 Tensors are named by their axes: b samples, t frames, c channels (BGR), h rows, w columns.
 """
 
-import sys
-from collections.abc import Iterable, Iterator
-from itertools import islice
+import math
+from collections.abc import Iterable
+from itertools import permutations
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scenedetect.common import FrameTimecode
-from scenedetect.detectors import ContentDetector
 from torch import Tensor
-
-from curation.config import CutSettings
-from curation.cuts.cascade import Cascade
-from curation.decode import Decoder
-from curation.errors import UnreadableVideo
-from curation.sources import SUFFIXES
 
 HEIGHT, WIDTH = 18, 32  # of what the network sees
 Bank = dict[str, list[np.ndarray]]  # by file: shots, BGR uint8 (t, 36, 64, 3)
 
-_SIZE = (64, 36)  # of the shots: twice the network's, room for a camera that zooms
-_LONGEST, _SHORTEST, _SHORTEST_UNLABELLED = 400, 20, 30  # frames of a shot
-_MOST = 2000  # frames of an unlabelled file
-_DOUBTFUL = 0.0  # log-odds from which the cascade suspects a gradual transition
-_MARGIN, _CONTENT_MARGIN = 10, 2  # frames closed on each side of what the cascade, and the detector, suspects
-_CONTENT = 14.0  # threshold of the content detector
-_PHOTOGRAPHS = {".jpg", ".jpeg", ".png"}
-_SMALLEST_PHOTOGRAPH = 150  # pixels of its shorter side; less is an icon
-# Labelled files that give no shots: ramps and flat colours, and a trailer that is there twice.
-NO_SHOTS = {"synthetic_fades.mp4", "three_colours.mp4", "sintel_trailer_10s.mp4"}
-_UNLABELLED = {"photos_with_fades.mp4": [(525, 562)]}  # transitions that the labels lack
+SHOT_HEIGHT, SHOT_WIDTH = 36, 64  # of the shots: twice the network's, room for a camera that zooms
+_QUALITY = 93  # of the bank's JPEG
 
 
-def stretches(
-    frames: Iterable[np.ndarray], closed: list[tuple[int, int]], shortest: int, longest: int
-) -> Iterator[np.ndarray]:
-    """The shots (t, h, w, c) between `closed` pairs: the last clean frame of a shot and the first of the next. Longer
-    ones are split; shorter ones, and what is left of a split, are dropped."""
-    shot: list[np.ndarray] = []
-    for i, frame in enumerate(frames):
-        if any(a < i <= z for a, z in closed) or len(shot) == longest:
-            if len(shot) >= shortest:
-                yield np.stack(shot)
-            shot = []
-        if not any(a < i < z for a, z in closed):
-            shot.append(frame)
-    if len(shot) >= shortest:
-        yield np.stack(shot)
+def save(bank: Bank, path: Path) -> None:
+    """Write a bank: each shot as one JPEG, its frames below each other."""
+    strips = {}
+    for name, shots in bank.items():
+        for i, shot in enumerate(shots):
+            strip = shot.reshape(-1, SHOT_WIDTH, 3)
+            strips[f"{name}/{i}"] = cv2.imencode(".jpg", strip, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
+    np.savez(path, allow_pickle=False, **strips)
 
 
-def labelled_transitions(labels: dict) -> list[tuple[int, int]]:
-    """The pairs of `stretches` for a file's labels, with a few frames around what is not a hard cut."""
-    closed = [(c - 1, c) for c in labels["cuts_frames"]]
-    closed += [(u - 3, u + 3) for u in labels["uncertain_cuts"]]
-    closed += [(f[0] - 2, f[-1] + 2) for f in labels["fades"]]
-    return closed + [(g[0] - 2, g[1] + 2) for g in labels["gradual"]]
-
-
-def build_bank(folders: list[Path], truth: dict[str, dict], stills: Path | None) -> Bank:
-    """The shots of all videos under the folders, labelled ones by `truth`, and of the photographs under `stills`.
-    Names are paths below the folder. Files that cannot be read are told of on stderr and left out."""
+def load(path: Path) -> Bank:
+    """Read what `save` wrote."""
     bank: Bank = {}
-    for folder in folders:
-        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
-            name = path.relative_to(folder).as_posix()
-            if name in NO_SHOTS or (name in truth and name.startswith("odd/")):
-                continue
-            try:
-                shots = _labelled_shots(path, truth[name]) if name in truth else _unlabelled_shots(path)
-            except UnreadableVideo as error:
-                print(f"left out: {error}", file=sys.stderr)
-                continue
-            if shots:
-                bank.setdefault(name, []).extend(shots)
-    return bank | _photographs(stills) if stills else bank
-
-
-def _photographs(folder: Path) -> Bank:
-    bank: Bank = {}
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PHOTOGRAPHS):
-        picture = cv2.imread(str(path))
-        if picture is not None and min(picture.shape[:2]) >= _SMALLEST_PHOTOGRAPH:
-            bank[f"still {path.relative_to(folder).as_posix()}"] = [_reduced(_cropped(picture))[None]]
+    with np.load(path) as strips:
+        for key in strips.files:
+            strip = np.asarray(cv2.imdecode(strips[key], cv2.IMREAD_COLOR))
+            bank.setdefault(key.rpartition("/")[0], []).append(strip.reshape(-1, SHOT_HEIGHT, SHOT_WIDTH, 3))
     return bank
-
-
-def _labelled_shots(path: Path, labels: dict) -> list[np.ndarray]:
-    frames = (_reduced(frame.small_bgr(256)) for frame in Decoder(str(path)))
-    closed = labelled_transitions(labels) + _UNLABELLED.get(path.name, [])
-    return list(stretches(frames, closed, _SHORTEST, _LONGEST))
-
-
-def _unlabelled_shots(path: Path) -> list[np.ndarray]:
-    decoder = Decoder(str(path))
-    fps = decoder.info.fps
-    cascade = Cascade(CutSettings(gradual_threshold=_DOUBTFUL), fps)
-    detector = ContentDetector(threshold=_CONTENT, min_scene_len=0)
-    frames, found, closed = [], [], []
-    for frame in islice(decoder, _MOST):
-        bgr = frame.small_bgr(256)
-        frames.append(_reduced(bgr))
-        found += cascade.push(frame.index, frame.time, bgr)
-        hits = detector.process_frame(FrameTimecode(frame.index, fps), bgr)
-        closed += [(hit.frame_num - _CONTENT_MARGIN - 1, hit.frame_num + _CONTENT_MARGIN + 1) for hit in hits]
-    found += cascade.flush()
-    closed += [(t.start_frame - _MARGIN - 1, t.end_frame + _MARGIN + 1) for t in found]
-    return list(stretches(frames, closed, _SHORTEST_UNLABELLED, _LONGEST))
-
-
-def _reduced(bgr: np.ndarray) -> np.ndarray:
-    return cv2.resize(bgr, _SIZE, interpolation=cv2.INTER_AREA)
-
-
-def _cropped(bgr: np.ndarray) -> np.ndarray:
-    """The middle of a photograph in 16:9."""
-    height, width = bgr.shape[:2]
-    h, w = min(height, width * 9 // 16), min(width, height * 16 // 9)
-    y, x = (height - h) // 2, (width - w) // 2
-    return bgr[y : y + h, x : x + w]
 
 
 class Canvas:
@@ -209,13 +122,13 @@ class Shots:
         """One shot a sample (b,), from a random place on, under a camera and a light of its own: float of 0 to 1,
         (b, t, c, h, w)."""
         played = self._frames[self._played(shot, canvas).flatten()].float() / 255
-        seen = _through_camera(played, *_camera_path(canvas, self._length[shot] == 1), canvas)
+        seen = _through_camera(played, _camera_path(canvas, self._length[shot] == 1), canvas)
         return _lit(_graded(_whipped(seen, canvas), canvas), canvas).clamp(0, 1)
 
     def _played(self, shot: Tensor, canvas: Canvas) -> Tensor:
-        """The frame that is shown at each time, (b, t): to and fro, at half to five times the speed."""
+        """The frame that is shown at each time, (b, t): to and fro, at half to eight times the speed."""
         length = self._length[shot][:, None]
-        speeds = torch.tensor([0.5, 1, 1, 1, 1, 1, 2, 2, 3, 5], device=canvas.device)
+        speeds = torch.tensor([0.5, 1, 1, 1, 1, 1, 2, 2, 3, 5, 8], device=canvas.device)
         speed = speeds[canvas.integer(0, len(speeds)).long()]
         at = (canvas.uniform(0, 1)[:, None] * length).long() + (canvas.time * speed[:, None]).floor().long()
         at = at % (2 * length - 2).clamp_min(1)
@@ -223,38 +136,65 @@ class Shots:
         return self._start[shot][:, None] + torch.minimum(at, length - 1)
 
 
-def _camera_path(canvas: Canvas, still: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Zoom (share of the picture that is seen) and place (-1 to 1) along x and y, (b, t) each: a third of the cameras
-    rest, the others pan, zoom, shake or pan and zoom; over most stills (b,) none rests."""
+def _camera_path(canvas: Canvas, still: Tensor) -> Tensor:
+    """Affine maps (b, t, 2, 3) from what is seen to the shot, both of -1 to 1: a third of the cameras rest, the others
+    pan, zoom, shake, or pan and zoom; over most stills (b,) none rests. Some turn as well; half are mirrored."""
     mode = canvas.integer(0, 6)
     mode = torch.where(still & (mode < 2) & canvas.chance(0.7), mode + 2, mode)[:, None]
     pans, zooms, shakes = (mode == 2) | (mode == 5), (mode == 3) | (mode == 5), mode == 4
-    share = canvas.time / (canvas.frames - 1) * canvas.uniform(0.3, 1)[:, None]
+    quick = torch.where(canvas.chance(0.2), canvas.uniform(2, 5), canvas.uniform(0.3, 1))[:, None]
+    share = (canvas.time / (canvas.frames - 1) * quick).clamp_max(1)
 
     def way(low: float, high: float, moving: Tensor) -> Tensor:
         a, z = canvas.uniform(low, high)[:, None], canvas.uniform(low, high)[:, None]
         return a + (z - a) * share * moving
 
-    zoom = way(0.55, 1, zooms)
+    zoom = way(0.4, 1, zooms)
     zoom = torch.where((mode == 2) | shakes, zoom.clamp_max(0.8), zoom)
-    noise = F.pad(canvas.normal(canvas.samples, 2, canvas.frames), (4, 4), mode="reflect")
-    tremor = F.avg_pool1d(noise, 9, 1) * canvas.uniform(0.1, 1.2)[:, None, None] * shakes[:, None]
-    x, y = (way(-1, 1, pans) + tremor[:, i] for i in range(2))
-    return zoom, x.clamp(-1, 1), y.clamp(-1, 1)
-
-
-def _through_camera(played: Tensor, zoom: Tensor, x: Tensor, y: Tensor, canvas: Canvas) -> Tensor:
-    """Frames (b t, c, h, w) at twice the size under a camera: (b, t, c, h, w). Half of the samples are mirrored."""
+    x, y = (way(-1, 1, pans) for _ in range(2))
+    tremor = _smooth(canvas.normal(canvas.samples, 2, canvas.frames), 9) * shakes[:, None]
+    tremor = tremor * canvas.uniform(0.1, 1.2)[:, None, None]
+    x, y = ((v + tremor[:, i]).clamp(-1, 1) * (1 - zoom) for i, v in enumerate((x, y)))
+    turn = canvas.uniform(-1, 1)[:, None] * share * canvas.chance(0.12)[:, None]
+    across, along = torch.sin(turn) * zoom, torch.cos(turn) * zoom
     mirror = torch.where(canvas.chance(0.5), -1.0, 1.0)[:, None]
-    zeros = torch.zeros_like(zoom)
-    rows = [torch.stack([zoom * mirror, zeros, x * (1 - zoom)], -1), torch.stack([zeros, zoom, y * (1 - zoom)], -1)]
-    grid = F.affine_grid(torch.stack(rows, 2).flatten(0, 1), [len(played), 3, HEIGHT, WIDTH], align_corners=False)
-    pixel = zoom.flatten()[:, None] / torch.tensor([WIDTH, HEIGHT], device=zoom.device)  # half of one, in the grid
-    out = torch.zeros(len(played), 3, HEIGHT, WIDTH, device=zoom.device)
+    rows = [(along * mirror, -across * HEIGHT / WIDTH, x), (across * mirror * WIDTH / HEIGHT, along, y)]
+    return torch.stack([torch.stack(row, -1) for row in rows], 2)
+
+
+def _smooth(noise: Tensor, width: int) -> Tensor:
+    """Noise (b, n, t) averaged over so many frames."""
+    return F.avg_pool1d(F.pad(noise, (width // 2, width // 2), mode="reflect"), width, 1)
+
+
+def _through_camera(played: Tensor, path: Tensor, canvas: Canvas) -> Tensor:
+    """Frames (b t, c, h, w) at twice the size under a camera's `path`: (b, t, c, h, w). Some are bent besides."""
+    path = path.flatten(0, 1)
+    grid = F.affine_grid(path, [len(played), 3, HEIGHT, WIDTH], align_corners=False)
+    grid = _bent(grid.view(canvas.samples, canvas.frames, HEIGHT, WIDTH, 2), canvas).flatten(0, 1)
+    pixel = path[:, :, :2].abs().sum(2) / torch.tensor([WIDTH, HEIGHT], device=path.device)  # half of one, in the grid
+    out = torch.zeros(len(played), 3, HEIGHT, WIDTH, device=path.device)
     for corner in [(-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5)]:  # four taps against aliasing
-        tap = grid + (pixel * torch.tensor(corner, device=zoom.device))[:, None, None]
+        tap = grid + (pixel * torch.tensor(corner, device=path.device))[:, None, None]
         out += F.grid_sample(played, tap, padding_mode="reflection", align_corners=False) / 4
     return out.view(canvas.samples, canvas.frames, 3, HEIGHT, WIDTH)
+
+
+def _bent(grid: Tensor, canvas: Canvas) -> Tensor:
+    """What moves close to the lens flows rather than shifts: in some samples of (b, t, h, w, 2) two smooth fields of
+    displacement come and go."""
+    rows = canvas.chance(0.2).nonzero()[:, 0]
+    if not len(rows):
+        return grid
+    part = canvas.part(len(rows))
+    moved = grid[rows]
+    for _ in range(2):
+        field = part.normal(len(rows), 2, 3, 4)
+        field = F.interpolate(field, (HEIGHT, WIDTH), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+        walk = _smooth(_smooth(part.normal(len(rows), 1, part.frames), 25) * 5, 9)[:, 0]  # variance about 1
+        walk = walk * part.uniform(0.05, 0.5)[:, None]
+        moved = moved + walk[:, :, None, None, None] * field[:, None]
+    return grid.index_put((rows,), moved)
 
 
 def _whipped(pictures: Tensor, canvas: Canvas) -> Tensor:
@@ -278,16 +218,27 @@ def _whipped(pictures: Tensor, canvas: Canvas) -> Tensor:
 
 
 def _graded(pictures: Tensor, canvas: Canvas) -> Tensor:
-    """Another exposure, contrast and tint."""
+    """Another exposure, contrast and tint; in some samples the colours change places."""
     gain, gamma = canvas.uniform(0.6, 1.25), torch.exp(canvas.uniform(-0.4, 0.4))
     tint = canvas.uniform(0.85, 1.15, canvas.samples, 1, 3, 1, 1)
+    places = torch.tensor(list(permutations(range(3))), device=canvas.device)
+    place = torch.where(canvas.chance(0.2), canvas.integer(0, len(places)), 0).long()
+    pictures = pictures.gather(2, places[place][:, None, :, None, None].expand_as(pictures))
     return pictures.clamp_min(0) ** over_pixels(gamma) * over_pixels(gain) * tint
 
 
 def _lit(pictures: Tensor, canvas: Canvas) -> Tensor:
-    """In some shots the light changes, at once or within 40 frames."""
+    """In some shots the light changes, at once or within 120 frames: in brightness, some in colour, some from one side
+    of the picture on."""
     at, duration = canvas.integer(0, canvas.frames)[:, None], canvas.integer(2, 40)[:, None]
-    done = ((canvas.time - at) / duration).clamp(0, 1)
-    before, after = canvas.uniform(0.45, 1.2)[:, None], canvas.uniform(0.45, 1.2)[:, None]
-    level = torch.where(canvas.chance(0.12)[:, None], before + (after - before) * done, 1.0)
-    return pictures * over_pixels(level)
+    duration = duration * torch.where(canvas.chance(0.4)[:, None], 3.0, 1.0)
+    angle = canvas.uniform(0, 2 * math.pi)[:, None, None]
+    side = ((canvas.x - 0.5) * torch.cos(angle) + (canvas.y - 0.5) * torch.sin(angle)) * canvas.chance(0.4)[
+        :, None, None
+    ]
+    done = ((canvas.time - at) / duration)[:, :, None, None] + side[:, None]
+    before, after = (canvas.uniform(0.45, 1.2) for _ in range(2))
+    colour = canvas.uniform(0.7, 1.3, canvas.samples, 1, 3, 1, 1)
+    after = over_pixels(after) * torch.where(over_pixels(canvas.chance(0.3)), colour, 1.0)
+    level = torch.lerp(over_pixels(before).expand_as(after), after, done.clamp(0, 1)[:, :, None])
+    return pictures * torch.where(over_pixels(canvas.chance(0.18)), level, 1.0)

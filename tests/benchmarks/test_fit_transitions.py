@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from benchmarks.fit_transitions import Count, TorchNetwork, count, fit, halved, loss_of, main, report
+from benchmarks.footage.bank import main as make_bank
 from benchmarks.footage.joints import Labels
-from benchmarks.footage.shots import Canvas, Shots
+from benchmarks.footage.shots import Canvas, Shots, save
 from curation.cuts.network import Network, fitted
 
 
@@ -105,7 +106,11 @@ def test_from_footage_to_weights(shared_videos, tmp_path, monkeypatch, capsys) -
     videos.mkdir()
     for name in ("bikes.mp4", "nasa_dissolve.mp4", "truth.json"):
         shutil.copyfile(shared_videos / name, videos / name)
-    arguments = ["--videos", str(videos), "--hold", "bikes.mp4", "--seconds", "1", "--batch", "2"]
+    bank = str(tmp_path / "bank.npz")
+    monkeypatch.setattr("sys.argv", ["bank", "--videos", str(videos), "--out", bank])
+    make_bank()
+    (tmp_path / "held").write_text("--hold\nbikes.mp4\n")
+    arguments = [bank, f"@{tmp_path / 'held'}", "--seconds", "1", "--batch", "2"]
     arguments += ["--sheet", str(tmp_path / "sheet.png"), "--out", str(tmp_path / "network.npz")]
     monkeypatch.setattr("sys.argv", ["fit_transitions.py", *arguments])
     main()
@@ -118,7 +123,15 @@ def test_from_footage_to_weights(shared_videos, tmp_path, monkeypatch, capsys) -
 
 
 def test_a_file_without_shots_cannot_be_held_out(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("sys.argv", ["fit", "--videos", str(tmp_path), "--hold", "a.mp4", "--out", "o.npz"])
+    save({"b.mp4": [np.zeros((20, 36, 64, 3), np.uint8)]}, tmp_path / "bank.npz")
+    monkeypatch.setattr("sys.argv", ["fit", str(tmp_path / "bank.npz"), "--hold", "a.mp4", "--out", "o.npz"])
     with pytest.raises(SystemExit):
         main()
     assert "no shots of ['a.mp4']" in capsys.readouterr().err
+
+
+def test_a_bank_that_is_not_there_is_named(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.argv", ["fit", str(tmp_path / "bank.npz"), "--out", "o.npz"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "no bank at" in capsys.readouterr().err

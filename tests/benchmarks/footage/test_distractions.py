@@ -45,6 +45,17 @@ def test_what_passes_in_front_enters_and_leaves() -> None:
     assert hidden.max() < 0.75, "it never fills the picture"
 
 
+def test_a_lens_that_loses_its_focus_keeps_the_mean() -> None:
+    one = canvas()
+    pattern = torch.rand(N, 1, 3, 18, 32, generator=one.generator).expand(-1, FRAMES, -1, -1, -1)
+    out = d._refocused(pattern, one)
+    changed = (out != pattern).flatten(1).any(1)
+    assert 0.03 < changed.float().mean() < 0.15
+    blurred = out[changed]
+    assert (blurred.std((3, 4)).amin((1, 2)) < 0.6 * pattern[changed].std((3, 4)).amin((1, 2))).float().mean() > 0.5
+    torch.testing.assert_close(blurred.mean((2, 3, 4)), pattern[changed].mean((2, 3, 4)), atol=0.03, rtol=0)
+
+
 def test_a_window_is_a_box_for_a_while() -> None:
     out = d._popped_up(grey(), canvas())
     changed = (out - 0.5).abs().amax(2) > 1e-6  # (n, t, h, w)
