@@ -172,19 +172,35 @@ class Cascade:
                         self._suspicions.append((then.index, now.index))
 
     def _judge(self, end: int) -> None:
-        """Show the network the frames before `end` that it has not judged, if any of them is suspected."""
+        """Show the network what is suspected of the frames before `end` that it has not judged."""
         begin, self._judged = self._judged, end
-        if not any(a - _NEAR < end and b + _NEAR >= begin for a, b in self._suspicions):
-            return
+        for first, past in self._suspected(begin, end):
+            self._show(first, past)
+
+    def _suspected(self, begin: int, end: int) -> list[list[int]]:
+        """The stretches near suspicions; those that the network would see together anyway are one."""
+        reach = 2 * REACH * self._stride
+        spans: list[list[int]] = []
+        for a, b in sorted(self._suspicions):
+            first, past = max(begin, a - _NEAR), min(end, b + _NEAR + 1)
+            if first >= past:
+                continue
+            if spans and first - spans[-1][1] <= reach:
+                spans[-1][1] = max(past, spans[-1][1])
+            else:
+                spans.append([first, past])
+        return spans
+
+    def _show(self, first: int, past: int) -> None:
         stride, reach = self._stride, REACH * self._stride
-        low = max(self._first, begin - reach)
+        low = max(self._first, first - reach)
         low += -low % stride
-        high = min(self._first + len(self._frames), end + reach)
+        high = min(self._first + len(self._frames), past + reach)
         shown = [self._at(i).signature.colour for i in range(low, high, stride)]
         odds = np.repeat(fitted()(np.stack(shown)), stride, axis=0)[: high - low]
         if self._transnet:
             odds = np.maximum(odds, self._transnet([self._at(i).picture for i in range(low, high)]))
-        for i in range(max(begin, low), end):
+        for i in range(max(first, low), past):
             frame = self._at(i)
             frame.cut, frame.gradual = odds[i - low].tolist()
 

@@ -21,7 +21,9 @@ _DILATIONS = {"t1": (1, 2, 4, 8), "t2": (1, 2, 4, 8, 16), "t3": (1, 4, 8, 16)}
 
 
 class Network:
-    """`weights` are named as in the fitting script, whose own network gives the same answers."""
+    """`weights` are named as in the fitting script, whose own network gives the same answers. Inside, arrays are (c
+    channels, h rows, w columns, n frames): shifts in time and strides in space then move long runs of memory.
+    """
 
     def __init__(self, weights: dict[str, np.ndarray]) -> None:
         self._w = {name: np.asarray(w, np.float32) for name, w in weights.items()}
@@ -39,54 +41,59 @@ class Network:
         luma = (x @ _BGR_TO_LUMA).reshape(len(x), -1)
         luma = luma - luma.mean(axis=1, keepdims=True)
         luma /= np.sqrt((luma * luma).sum(axis=1, keepdims=True) + 0.01)
-        y = self._space("c1", x - np.float32(0.4))
+        y = self._space("c1", x.transpose(3, 1, 2, 0) - np.float32(0.4))
         y = self._space("c2", self._time("t1", y))
         seen = self._dense("emb", _flat(y))
         seen /= np.sqrt((seen * seen).sum(axis=1, keepdims=True) + 1e-4)
         y = self._space("c3", self._time("t2", y))
         y = _relu(self._dense("d1", _flat(self._time("t3", y))))
         alike = _relu(self._dense("sim", np.concatenate([_band(seen), _band(luma)], axis=1)))
-        y = np.concatenate([y, alike], axis=1)
-        y = _relu(_along(y, [self._w["h1.weight"]], [1]) + self._w["h1.bias"])
-        y = _relu(_along(y, [self._w["h2.weight"]], [4]) + self._w["h2.bias"])
-        return self._dense("out", y)
+        y = np.concatenate([y, alike], axis=1).T
+        y = _relu(_along(y, [self._w["h1.weight"]], [1]) + self._w["h1.bias"][:, None])
+        y = _relu(_along(y, [self._w["h2.weight"]], [4]) + self._w["h2.bias"][:, None])
+        return self._dense("out", y.T)
 
     def _dense(self, name: str, x: np.ndarray) -> np.ndarray:
         return x @ self._w[name + ".weight"].T + self._w[name + ".bias"]
 
     def _space(self, name: str, x: np.ndarray) -> np.ndarray:
-        """3 x 3 convolution with stride 2 and a border of zeros, then ReLU: (n, h, w, c) to half the size."""
-        n, h, w, c = x.shape
-        padded = np.zeros((n, h + 2, w + 2, c), np.float32)
+        """3 x 3 convolution with stride 2 and a border of zeros, then ReLU: (c, h, w, n) to half the size."""
+        c, h, w, n = x.shape
+        padded = np.zeros((c, h + 2, w + 2, n), np.float32)
         padded[:, 1:-1, 1:-1] = x
-        taps = [padded[:, i : i + h - (1 - h % 2) : 2, j : j + w - (1 - w % 2) : 2] for i in range(3) for j in range(3)]
-        weight = self._w[name + ".weight"].transpose(2, 3, 1, 0).reshape(9 * c, -1)
-        return _relu(np.concatenate(taps, axis=3) @ weight + self._w[name + ".bias"])
+        down, across = (h + 1) // 2, (w + 1) // 2
+        taps = np.empty((c, 9, down, across, n), np.float32)
+        for i in range(3):
+            for j in range(3):
+                taps[:, 3 * i + j] = padded[:, i : i + 2 * down - 1 : 2, j : j + 2 * across - 1 : 2]
+        y = self._w[name + ".weight"].reshape(-1, 9 * c) @ taps.reshape(9 * c, -1)
+        y += self._w[name + ".bias"][:, None]
+        return _relu(y).reshape(-1, down, across, n)
 
     def _time(self, name: str, x: np.ndarray) -> np.ndarray:
-        """Convolutions over three frames at several dilations side by side, then ReLU: (n, h, w, c)."""
+        """Convolutions over three frames at several dilations side by side, then ReLU: (c, h, w, n)."""
         dilations = _DILATIONS[name]
         names = [f"{name}.{i}" for i in range(len(dilations))]
-        bias = np.concatenate([self._w[n + ".bias"] for n in names])
-        return _relu(_along(x, [self._w[n + ".weight"] for n in names], dilations) + bias)
+        y = _along(x, [self._w[n + ".weight"] for n in names], dilations)
+        y += np.concatenate([self._w[n + ".bias"] for n in names])[:, None, None, None]
+        return _relu(y)
 
 
 def _along(x: np.ndarray, weights: list[np.ndarray], dilations: Sequence[int]) -> np.ndarray:
-    """Convolutions over the first axis of (n, ..., c) with weights (out, c, taps) at several dilations side by side,
-    zeros beyond the ends. All products are taken at once; the taps are then shifted sums."""
-    n, width = len(x), len(weights[0])
-    columns = np.concatenate([w[:, :, k] for w in weights for k in range(w.shape[2])]).T
-    products = (x.reshape(-1, x.shape[-1]) @ columns).reshape(*x.shape[:-1], -1)
-    out = np.zeros((*x.shape[:-1], width * len(weights)), np.float32)
-    at = 0
-    for i, dilation in enumerate(dilations):
-        taps = weights[i].shape[2]
-        for k in range(taps):
+    """Convolutions over the last axis of (c, ..., n) with weights (out, c, taps), an odd number of taps, at several
+    dilations side by side, zeros beyond the ends. All products are taken at once, a block of rows for each tap; the
+    blocks are then added up, each shifted."""
+    n, (width, _, taps) = x.shape[-1], weights[0].shape
+    rows = np.concatenate([w[:, :, k] for k in range(taps) for w in weights])
+    products = (rows @ x.reshape(len(x), -1)).reshape(taps, width * len(weights), *x.shape[1:])
+    out = products[taps // 2]
+    for k in range(taps):
+        for i, dilation in enumerate(dilations):
             shift = (k - taps // 2) * dilation
-            here, there = slice(max(0, -shift), n - max(0, shift)), slice(max(0, shift), n + min(0, shift))
-            if here.start < n and here.stop > 0:
-                out[here, ..., i * width : (i + 1) * width] += products[there, ..., at : at + width]
-            at += width
+            if shift and abs(shift) < n:
+                some = slice(i * width, (i + 1) * width)
+                here, there = slice(max(0, -shift), n - max(0, shift)), slice(max(0, shift), n + min(0, shift))
+                out[some, ..., here] += products[k, some, ..., there]
     return out
 
 
@@ -99,8 +106,8 @@ def _band(unit: np.ndarray) -> np.ndarray:
 
 
 def _flat(x: np.ndarray) -> np.ndarray:
-    """(n, h, w, c) to (n, c h w), the order in which the weights were fitted."""
-    return x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+    """(c, h, w, n) to (n, c h w)."""
+    return x.reshape(-1, x.shape[-1]).T
 
 
 def _relu(x: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ class Signature:
     def of(cls, index: int, time: float, bgr: np.ndarray) -> "Signature":
         colour = cv2.resize(bgr, _SIGNATURE, interpolation=cv2.INTER_AREA).astype(np.float32)
         luma = colour @ _BGR_TO_LUMA
-        return cls(index, time, luma, colour, bool(_blank(luma[None])[0]))
+        return cls(index, time, luma, colour, _blank(luma))
 
 
 def likeness(a: np.ndarray, b: np.ndarray) -> float:
@@ -91,7 +91,7 @@ def fades(window: Sequence[Signature]) -> list[tuple[int, int]]:
     a ramp on at least one side of it. A cut to black has none; a flash leads back to the picture before.
     """
     luma = without_bars(np.stack([s.luma for s in window]))
-    edges = np.flatnonzero(np.diff(_blank(luma), prepend=False, append=False))
+    edges = np.flatnonzero(np.diff([_blank(frame) for frame in luma], prepend=False, append=False))
     out: list[tuple[int, int]] = []
     for first, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         last = stop - 1
@@ -110,10 +110,10 @@ def fades(window: Sequence[Signature]) -> list[tuple[int, int]]:
     return out
 
 
-def _blank(luma: np.ndarray) -> np.ndarray:
-    """Which of the frames (n, h, w) are black or white all over, bool (n,)."""
-    brightness = luma.mean(axis=(1, 2))
-    return (luma.std(axis=(1, 2)) < 6) & ((brightness <= 40) | (brightness >= 215))
+def _blank(luma: np.ndarray) -> bool:
+    """Whether a frame (h, w) is black or white all over."""
+    mean, deviation = cv2.meanStdDev(luma)
+    return bool(deviation[0, 0] < 6 and not 40 < mean[0, 0] < 215)
 
 
 def _ramp(far: np.ndarray, rest: float) -> int:
