@@ -1,11 +1,14 @@
 """Cut detection beside PySceneDetect's detectors and TransNetV2, on labelled footage, in one run.
 
     python benchmarks/cuts.py --videos DIR --truth truth.json [--predictions OUT.json] [--quick]
+                             [--weights network.npz] [--files NAME ...]
 
 Truth is a JSON object by file name with `cuts_frames` (first frame of each new shot), `fades` ([ramp start, first dark,
 last dark, ramp end]), `gradual` ([start, end, what]) and `uncertain_cuts` (neither hit nor false). A hard cut is hit by
 a boundary within 2 frames, one to one; a gradual transition by a boundary inside its range; a boundary inside a
 transition is never false. Seconds are of the whole pass, decoding included; every detector decodes by itself.
+`--weights` judges the cascade with a network that `fit_transitions.py --hold` fitted without some files, and `--files`
+on those alone.
 """
 
 import json
@@ -14,15 +17,18 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from scenedetect.common import FrameTimecode
 from scenedetect.detector import SceneDetector
 from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDetector
 
-from benchmarks.arguments import labelled_footage, new_file, parser_of, truth_of
+from benchmarks.arguments import known_file, labelled_footage, new_file, parser_of, truth_of
 from curation.config import CutSettings
+from curation.cuts import cascade as cascade_module
 from curation.cuts.cascade import Cascade
+from curation.cuts.network import Network
 from curation.decode import Decoder
 
 Labels = dict[str, dict]
@@ -67,6 +73,13 @@ def transnet() -> Callable[[str], list[int]]:
     return find
 
 
+def use_weights(path: Path) -> None:
+    """Let the cascade use these weights of its network in place of the package's."""
+    with np.load(path) as weights:
+        network = Network(dict(weights))
+    cascade_module.fitted = lambda: network
+
+
 def score(predictions: Predictions, truth: Labels) -> dict[str, float]:
     """Precision, recall and F1 of hard cuts, and recall of gradual transitions."""
     hits = misses = false = gradual = gradual_hits = 0
@@ -99,8 +112,16 @@ def main() -> None:
         "--predictions", type=new_file, metavar="FILE", help="write ours as {video: [first frame of each new shot]}"
     )
     parser.add_argument("--quick", action="store_true", help="leave TransNetV2 out, which takes minutes")
+    parser.add_argument("--weights", type=known_file, metavar="FILE", help="of the cascade's network")
+    parser.add_argument("--files", nargs="+", metavar="NAME", help="judge these alone; all if none is named")
     args = parser.parse_args()
     truth = truth_of(parser, args)
+    if args.files:
+        truth = {name: labels for name, labels in truth.items() if name in args.files}
+        if absent := set(args.files) - set(truth):
+            parser.error(f"argument --files: no labels of {', '.join(sorted(absent))}")
+    if args.weights:
+        use_weights(args.weights)
     methods: dict[str, Callable[[str], list[int]]] = {
         "rushes cascade": cascade,
         "scenedetect content": scenedetect(ContentDetector),

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -32,8 +31,6 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDe
 from benchmarks import cuts
 from benchmarks.arguments import at_least_one, known_file, labelled_footage, parser_of, truth_of
 from benchmarks.footage.bank import NO_SHOTS, labelled_transitions, stretches
-from curation.cuts import cascade
-from curation.cuts.network import Network
 from curation.decode import Decoder
 
 WIDTH, HEIGHT, FPS = 256, 144, 25
@@ -324,12 +321,7 @@ def main() -> None:
     args = parser.parse_args()
     truth = truth_of(parser, args)
     if args.weights:
-        try:
-            with np.load(args.weights) as weights:
-                network = Network(dict(weights))
-        except (ValueError, OSError) as error:
-            parser.error(f"argument --weights: {args.weights} holds no weights: {error}")
-        cascade.fitted = cache(lambda: network)
+        cuts.use_weights(args.weights)
     methods: dict[str, Callable[[str], list[int]]] = {"rushes cascade": cuts.cascade}
     if args.peers:
         methods["scenedetect content"] = cuts.scenedetect(ContentDetector)

@@ -145,7 +145,7 @@ def _dataset(config: CurateConfig, scorers: Sequence[Scorer], videos: Sequence[T
         partial(_read, config=config, threads=threads),
         num_cpus=BOOKED,
         num_gpus=reader_share(config),
-        compute=ray.data.TaskPoolStrategy(cpus),
+        compute=ray.data.TaskPoolStrategy(min(cpus, len(rows))),
     )
     for at, stage in enumerate(stages):
         dataset = dataset.map_batches(
