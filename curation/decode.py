@@ -26,6 +26,16 @@ from curation.errors import UnreadableVideo
 from curation.frame import Frame
 
 _MAX_SIDE_PX = 16384
+_MAX_PIXELS = 1 << 26  # 8192 x 8192: a picture takes 200 MB and more, and a decoder holds several
+_LONGEST_STILL_S = 3600.0  # a picture that is shown for longer has a wrong time stamp
+# A playlist, a list of files or a session description would have libav read what its author chose, for ever if he so
+# chose; of pictures and texts it makes videos of one frame.
+_OPTIONS = {
+    "format_whitelist": "asf,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,"
+    "wtv,yuv4mpegpipe",
+    "protocol_whitelist": "file",
+    "max_pixels": str(_MAX_PIXELS),
+}
 _LONGEST_B_RUN = 16  # pictures; what H.264 and HEVC may keep back to bring them in order
 
 
@@ -77,6 +87,7 @@ class Decoder:
         with _opened(self.uri, acceleration) as (container, stream):
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = self.threads
+            stream.codec_context.options = {"max_pixels": _OPTIONS["max_pixels"]}
             tick = float(stream.time_base or 0)
             index, origin, end, last, gaps = 0, 0.0, 0.0, -1.0, (math.inf, 0.0)
             for picture in _pictures(container, stream):
@@ -92,9 +103,13 @@ class Decoder:
                 time = end if picture.pts is None else picture.pts * tick - origin
                 if time <= last:
                     continue  # a frame shown for no time: a repeated or disordered time stamp
-                if index:
+                if time - end > _LONGEST_STILL_S:
+                    damage.leap(end)
+                elif index:
                     gaps = min(gaps[0], time - last), max(gaps[1], time - last)
-                duration = picture.duration * tick if picture.duration else 1.0 / info.fps
+                duration = picture.duration * tick
+                if not 0 < duration <= _LONGEST_STILL_S:
+                    duration = 1.0 / info.fps
                 context = stream.codec_context
                 yield Frame(
                     index=index,
@@ -132,6 +147,11 @@ class _Damage:
     def lose(self) -> None:
         """A packet gave no picture."""
         self._lost, self._pictures = True, 0
+
+    def leap(self, end: float) -> None:
+        """The time stamps leave the place that they had come to by `end`."""
+        self._since = end if self._since is None else self._since
+        self._pictures = -1  # the picture that leapt is no sound one yet
 
     def see(self, picture: VideoFrame, time: float, end: float, delay: int) -> float | None:
         """The time from which pictures are damaged, this one included; None if it is sound. `end` is when the picture
@@ -198,7 +218,7 @@ def _opened(uri: str, acceleration: HWAccel | None = None) -> Iterator[tuple[av.
         if "://" in uri:
             store, path = fsspec.core.url_to_fs(uri)
             handle = store.open(path, "rb")
-        container = av.open(handle or uri, "r", metadata_errors="ignore", hwaccel=acceleration)
+        container = av.open(handle or uri, "r", metadata_errors="ignore", hwaccel=acceleration, options=_OPTIONS)
     except (av.error.FFmpegError, OSError, ValueError, ImportError) as error:
         if handle is not None:
             handle.close()
@@ -221,7 +241,7 @@ def _reason(error: Exception) -> str:
         return "no permission to read it"
     if isinstance(error, av.error.EOFError):
         return "the file is empty or ends too early"
-    if isinstance(error, av.error.InvalidDataError):
+    if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
         return "not a video that can be read (damaged, truncated before its index, or not a video at all)"
     return str(error)
 
@@ -230,7 +250,8 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
     context = stream.codec_context
     if context is None:
         raise UnreadableVideo(f"{uri}: no decoder for its codec", step="probe")
-    if not 0 < context.width <= _MAX_SIDE_PX or not 0 < context.height <= _MAX_SIDE_PX:
+    sides = context.width, context.height
+    if min(sides) < 1 or max(sides) > _MAX_SIDE_PX or context.width * context.height > _MAX_PIXELS:
         raise UnreadableVideo(f"{uri}: the header claims a size of {context.width}x{context.height}", step="probe")
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate
     duration = None
@@ -248,7 +269,7 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
         coded_width=context.width,
         coded_height=context.height,
         rotation=0,
-        fps=float(rate) if rate else 25.0,
+        fps=float(rate) if rate and rate * _LONGEST_STILL_S > 1 else 25.0,
         duration=duration,
         frames=stream.frames or None,
     )

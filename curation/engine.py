@@ -97,6 +97,7 @@ class VideoPass:
         self.shots: list[Shot] = []
         self.failures: list[tuple[str | None, Failure]] = []
         self._flow = flow
+        self._hole: tuple[float, float] | None = None  # the last stretch without a picture, in seconds
         self._times: deque[float] = deque()  # presentation times of frames that a clip may still need
         self._dropped = 0  # frames that have left `_times`
         self._keyframes: deque[float] = deque()
@@ -219,13 +220,21 @@ class VideoPass:
         """The clip of this span; None, with the failure noted, where there is no picture between its ends."""
         inside = [s for s in self._samples if span.start - 1e-6 <= s.time < span.end - 1e-6]
         if not inside:
-            message = f"no picture between its ends; clip {span.start:.2f} to {span.end:.2f} s left out"
-            name = clip_id(self.video_id, span.start, span.end)
-            self.failures.append((name, Failure("decode", "DamagedVideo", message)))
+            self._note_hole(span)
             return None
         first, past = bisect_left(self._times, span.start - 1e-6), bisect_left(self._times, span.end - 1e-6)
         doubt = self._cascade.doubt(span.start, span.end)
         return _Draft(span, len(self.shots), self._dropped + first, past - first, inside, doubt)
+
+    def _note_hole(self, span: Span) -> None:
+        """One row for neighbouring spans without a picture: a still that is shown for an hour would give hundreds."""
+        start = span.start
+        if self._hole is not None and self._hole[1] == span.start:
+            start = self._hole[0]
+            self.failures.pop()
+        self._hole = start, span.end
+        message = f"no picture between its ends; {start:.2f} to {span.end:.2f} s left out"
+        self.failures.append((clip_id(self.video_id, *self._hole), Failure("decode", "DamagedVideo", message)))
 
     def _finish(self, draft: _Draft) -> Clip:
         """Make the pictures and the flow. Runs in a thread of its own."""
@@ -275,7 +284,7 @@ class VideoPass:
             message = f"the picture ends at {end:.2f} s of the {claimed:.2f} s that the header claims"
             self.failures.append((None, Failure("decode", "TruncatedVideo", message)))
         for since, until in self.info.damage:
-            message = f"damaged packets: the footage from {since:.2f} to {until:.2f} s is left out"
+            message = f"damaged packets or time stamps: the footage from {since:.2f} to {until:.2f} s is left out"
             self.failures.append((None, Failure("decode", "DamagedVideo", message)))
 
 

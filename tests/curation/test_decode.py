@@ -230,6 +230,56 @@ def test_a_missing_file_says_so(tmp_path):
         Decoder(str(tmp_path / "absent.mp4"))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"ffconcat version 1.0\nfile neighbour.mp4\n",
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nneighbour.mp4\n#EXT-X-ENDLIST\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["list.mp4", "list.ts", "list.m3u8"])
+def test_a_list_of_other_files_is_not_followed(tmp_path, two_shots, name, content):
+    (tmp_path / "neighbour.mp4").write_bytes(two_shots.read_bytes())
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnreadableVideo, match="not a video"):
+        Decoder(str(tmp_path / name))
+
+
+def test_a_photograph_is_no_video(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jpg"), texture(1))
+    with pytest.raises(UnreadableVideo, match="not a video"):
+        Decoder(str((tmp_path / "a.jpg").rename(tmp_path / "a.mp4")))
+
+
+@pytest.mark.parametrize("side", [9000, 65535])
+def test_a_canvas_of_gigabytes_is_refused(tmp_path, side):
+    """A GIF of one pixel a frame: 60 bytes, of which libav would make a picture of hundreds of megabytes."""
+    head = b"GIF89a" + side.to_bytes(2, "little") * 2 + b"\x80\0\0" + b"\0\0\0\xff\xff\xff"
+    (tmp_path / "a.gif").write_bytes(head + b"\x2c\0\0\0\0\1\0\1\0\0\x02\x02\x44\x01\0" * 2 + b"\x3b")
+    with pytest.raises(UnreadableVideo, match="claims a size|no frame|not a video"):
+        list(Decoder(str(tmp_path / "a.gif")))
+
+
+def test_time_stamps_that_leap_are_damage_and_what_follows_is_kept(tmp_path, write_video):
+    times = [i / 25 for i in range(50)] + [1e6 + i / 25 for i in range(50)]
+    decoder = Decoder(str(write_video(tmp_path / "leap.mkv", [texture(9)] * 100, times=times)), threads=1)
+    frames = list(decoder)
+    ((start, end),) = decoder.info.damage
+    assert start == pytest.approx(2.0, abs=2e-3)
+    assert 1e6 <= end < 1e6 + 1.0
+    assert [f.time for f in frames] == pytest.approx(times, abs=2e-3)
+    assert [f.damaged_from is not None for f in frames] == [start <= f.time < end for f in frames]
+
+
+def test_frames_of_days_do_not_make_a_film_of_years(tmp_path, write_video):
+    times = [i * 200_000.0 for i in range(10)]
+    decoder = Decoder(str(write_video(tmp_path / "slow.mkv", [texture(9)] * 10, times=times)))
+    frames = list(decoder)
+    assert frames[0].damaged_from is None
+    assert all(f.damaged_from == pytest.approx(frames[0].duration) for f in frames[1:])
+    assert all(f.duration <= 3600 for f in frames)
+
+
 @pytest.mark.needs_videos
 @pytest.mark.parametrize(
     ("name", "size", "frames", "seconds"),

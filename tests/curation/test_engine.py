@@ -124,7 +124,7 @@ def test_a_file_with_spoilt_units_keeps_what_is_sound(shared_videos):
     assert clip.frames.end == pytest.approx(reading.info.damage[0][0])
     assert clip.frames.end > 2.5
     assert [(s.begins_with, s.ends_with) for s in reading.shots] == [("start", "damage")]
-    assert "damaged packets: the footage from 2.80" in reading.failures[0][1].message
+    assert "damaged packets or time stamps: the footage from 2.80" in reading.failures[0][1].message
 
 
 @pytest.mark.parametrize("number", [40, 52, 75])
@@ -145,7 +145,7 @@ def test_footage_on_both_sides_of_damage_survives(tmp_path, write_video, number)
     assert after.starts_on_keyframe
     assert [(s.begins_with, s.ends_with) for s in reading.shots] == [("start", "damage"), ("damage", "end")]
     assert [f.message for _, f in reading.failures] == [
-        f"damaged packets: the footage from {start:.2f} to {end:.2f} s is left out"
+        f"damaged packets or time stamps: the footage from {start:.2f} to {end:.2f} s is left out"
     ]
     for clip in (before, after):
         for time, picture in zip(clip.frames.frame_times, clip.frames.frames, strict=True):
@@ -217,3 +217,13 @@ def test_a_reader_who_stops_early_leaves_no_thread(two_shots):
     next(reading)
     reading.close()
     assert threading.active_count() == running
+
+
+def test_a_still_of_half_an_hour_is_one_row(tmp_path, write_video):
+    """The clips that would lie between two pictures have nothing to show; a row for each would be no more use."""
+    times = [i / 25 for i in range(50)] + [1800 + i / 25 for i in range(50)]
+    path = write_video(tmp_path / "still.mkv", [texture(8)] * 100, times=times)
+    reading = VideoPass(str(path), CurateConfig(videos=str(path)))
+    assert 2 <= len(list(reading)) <= 4
+    ((_, failure),) = reading.failures
+    assert failure.message.startswith("no picture between its ends; ")
