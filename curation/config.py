@@ -4,7 +4,7 @@ from enum import StrEnum
 from importlib.util import find_spec
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Strict(BaseModel):
@@ -175,33 +175,58 @@ class CurateConfig(Strict):
     """Try videos again that could not be read or measured."""
     no_progress_minutes: float = Field(default=30.0, gt=0)
     """End a run in which nothing has finished for this long, and say what it was doing."""
+    memory_gb: float = Field(default=4.0, gt=0)
+    """Memory that reading one video may take. One that takes more loses its process and is tried once more, alone."""
+    alone_minutes: float = Field(default=60.0, gt=0)
+    """Time for a video that took its process along and is tried once more, alone."""
 
 
 class Rule(Strict):
-    """A clip stays when its score lies within the bounds. Percentiles are taken over all measured clips."""
+    """A clip stays when its score lies within bounds, is among the best of its group, or an expression holds."""
 
-    score: str
-    """Column of the manifest."""
+    score: str = ""
+    """Column of the manifest that the bounds or `top` are about."""
     min: float | None = Field(default=None, allow_inf_nan=False)
     """Lowest value that stays."""
     max: float | None = Field(default=None, allow_inf_nan=False)
     """Highest value that stays."""
     min_percentile: float | None = Field(default=None, ge=0, le=100)
-    """Clips below this percentile fall: 25 drops the lowest quarter."""
+    """Clips below this percentile of all measured clips fall: 25 drops the lowest quarter."""
     max_percentile: float | None = Field(default=None, ge=0, le=100)
-    """Clips above this percentile fall: 75 drops the highest quarter."""
+    """Clips above this percentile of all measured clips fall: 75 drops the highest quarter."""
+    top: int | None = Field(default=None, ge=1)
+    """So many clips with the highest score stay, of those that the bounds, expressions and duplicates leave."""
+    per: list[str] = []
+    """With top: in each group of this column, or of these columns together, such as video_id. Empty: over all clips."""
+    where: str | None = None
+    """In place of a score: an expression in SQL's syntax over the columns, which must be true."""
     missing: Literal["reject", "keep"] = "reject"
-    """What happens to a clip whose score is null because it could not be measured."""
+    """What happens to a clip whose score, or expression, is null because it could not be measured."""
+
+    @field_validator("per", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _has_a_bound(self) -> "Rule":
-        if self.min is None and self.max is None and self.min_percentile is None and self.max_percentile is None:
-            raise ValueError("a rule needs min, max, min_percentile or max_percentile")
+    def _asks_one_thing(self) -> "Rule":
+        bounded = any(b is not None for b in (self.min, self.max, self.min_percentile, self.max_percentile))
+        if self.where is not None and (self.score or bounded or self.top):
+            raise ValueError("a rule has either where or a score; give two rules")
+        if bounded and self.top:
+            raise ValueError("a rule has either bounds or top; give two rules")
+        if self.per and not self.top:
+            raise ValueError("per belongs to top, and there is none")
+        if self.where is None and not self.score:
+            raise ValueError("a rule needs a score, or an expression as where")
+        if self.where is None and not bounded and not self.top:
+            raise ValueError("a rule needs min, max, min_percentile, max_percentile or top")
         return self
 
 
 class Policy(Strict):
-    """Thresholds over scores. Applying one to a manifest gives a selection."""
+    """What a clip must be like to stay, and what part the clips that stay are to play. Applying one to a manifest gives
+    a selection."""
 
     name: str = Field(default="default", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """Short name, used in file names."""
@@ -215,6 +240,19 @@ class Policy(Strict):
     """A mirrored clip is a duplicate too."""
     duplicate_similarity: float | None = Field(default=None, gt=0, le=1)
     """Also keep one of clips that mean the same: whose embeddings have at least this cosine."""
+    max_clips_per_video: int | None = Field(default=None, ge=1)
+    """No source video gives more clips than this."""
+    best_by: str | None = None
+    """With max_clips_per_video: the score whose highest values stay. Not given: the choice follows the clips' ids."""
+    validation: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the source videos whose clips are for validation, as a column `split` (train or validation). Videos that
+    share duplicates are on one side."""
+    weight: str | None = None
+    """An expression in SQL's syntax, at least 0: how often a clip is to be drawn, as a column `weight`. Null is 0."""
+    sample: int | None = Field(default=None, ge=1)
+    """Of what is left, take so many clips at random, without replacement, by their weight."""
+    seed: int = Field(default=0, ge=0)
+    """Another number gives another split and another sample."""
 
     @model_validator(mode="after")
     def _duplicates_are_looked_for(self) -> "Policy":
@@ -224,11 +262,17 @@ class Policy(Strict):
             name
             for name, columns in looked_at.items()
             if getattr(self, name) != type(self).model_fields[name].default
-            and not any(rule.score.startswith(columns) for rule in self.rules)
+            and not any(rule.score.startswith(columns) or columns in (rule.where or "") for rule in self.rules)
         ]
-        if idle and not self.drop_duplicates:
+        if idle and not self.drop_duplicates and self.validation is None:
             unread = " and ".join(idle)
             raise ValueError(f"with drop_duplicates: false nothing reads {unread}; make it true, or leave {unread} out")
+        return self
+
+    @model_validator(mode="after")
+    def _best_of_a_few(self) -> "Policy":
+        if self.best_by and not self.max_clips_per_video:
+            raise ValueError("best_by belongs to max_clips_per_video, and there is none")
         return self
 
 
@@ -247,12 +291,22 @@ class SelectConfig(Strict):
     """Existing manifests whose clips are not to be repeated; empty takes those that the curation was given."""
     dry_run: bool = False
     """Show what would stay and fall, and write nothing."""
+    sweep: str = Field(default="", pattern=r"^($|\w+=\d+(\.\d+)?(,\d+(\.\d+)?)*$)")
+    """Several selections at once: motion=12.5,25,50 makes OUT/motion-12.5 and so on, each without the clips below that
+    percentile of motion. What is there already is kept."""
 
     @model_validator(mode="after")
     def _one_policy(self) -> "SelectConfig":
         if self.policy and self.inline_policy:
             raise ValueError("give either policy (a file) or inline_policy, not both")
         return self
+
+    @field_validator("sweep")
+    @classmethod
+    def _percentiles(cls, value: str) -> str:
+        if beyond := [p for p in value.partition("=")[2].split(",") if p and float(p) > 100]:
+            raise ValueError(f"{beyond[0]} is no percentile, which go from 0 to 100")
+        return value
 
 
 class ExportMode(StrEnum):

@@ -13,7 +13,7 @@ from curation.config import DuplicateSettings, Policy, Rule, SelectConfig
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
-from curation.policy import judge, read_summary, select
+from curation.policy import judge, levels, read_summary, select
 
 SCHEMA = pa.schema(
     [
@@ -300,3 +300,115 @@ def test_meaning_cannot_be_compared_without_embeddings(manifest, tmp_path):
     policy = Policy(duplicate_similarity=0.9)
     with pytest.raises(CurationError, match="the manifest has none"):
         select(SelectConfig(manifest=str(manifest.root), out=str(tmp_path / "s"), inline_policy=policy))
+
+
+def test_split_and_weight_are_columns_of_the_selection(manifest, tmp_path):
+    policy = Policy(
+        validation=0.3, weight="coalesce(motion, 0) + 1", max_clips_per_video=5, best_by="motion", sample=20
+    )
+    summary = select(SelectConfig(manifest=str(manifest.root), out=str(tmp_path / "selection"), inline_policy=policy))
+    kept = pq.read_table(tmp_path / "selection/clips.parquet")
+    assert kept.schema.names == [*SCHEMA.names, "split", "weight"]
+    assert summary.kept == kept.num_rows == 20
+    assert kept["weight"].to_pylist() == pytest.approx([(m or 0) + 1 for m in kept["motion"].to_pylist()], rel=1e-6)
+    sides = set(zip(kept["video_id"].to_pylist(), kept["split"].to_pylist(), strict=True))
+    assert len(sides) == len({video for video, _ in sides}) == 7
+    assert {side for _, side in sides} == {"train", "validation"} == set(summary.split)
+    assert summary.split["validation"] == kept["split"].to_pylist().count("validation")
+
+
+def test_training_reads_a_selection_with_more_columns(manifest, tmp_path):
+    from training.data import read_selection
+
+    columns = {f.name: f for f in SCHEMA}
+    rows = [r | {"fps": 25.0} for r in manifest.read("clips").to_pylist()]
+    made = Manifest(tmp_path / "whole")
+    made.commit(Shard("s", [], [], [], rows), pa.schema(list(columns.values())))
+    policy = Policy(validation=0.3, weight="frames + 1", rules=[Rule(where="coalesce(motion, 9) > 1")])
+    out = tmp_path / "selection"
+    with pytest.raises(CurationError, match="0 or null for every clip"):
+        select(SelectConfig(manifest=str(made.root), out=str(out), inline_policy=policy))
+    policy = policy.model_copy(update={"weight": "motion"})
+    summary = select(SelectConfig(manifest=str(made.root), out=str(out), inline_policy=policy))
+    assert len(read_selection(str(out)).clips) == summary.kept > 50
+    assert read_selection(str(out)).hash == summary.selection_hash
+
+
+def test_a_column_is_not_written_twice(tmp_path):
+    schema = SCHEMA.append(score_field("weight", pa.float32(), "of a scale", "kg", {"scorer": "scale"}))
+    made = Manifest(tmp_path / "m")
+    made.commit(Shard("s", [], [], [], [{"clip_id": "a", "video_id": "v", "motion": 1.0, "weight": 2.0}]), schema)
+    with pytest.raises(CurationError, match="has a column 'weight' already"):
+        select(SelectConfig(manifest=str(made.root), out=str(tmp_path / "s"), inline_policy=Policy(weight="motion")))
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_dry_run_shows_what_each_rule_costs_and_clips_that_fell(manifest, tmp_path):
+    rules = Rule(score="motion", min=3), Rule(where="text_area < 0.1"), Rule(score="motion", top=2, per=["video_id"])
+    summary = select(config(manifest, tmp_path, *rules, dry_run=True))
+    assert [s.rule for s in summary.funnel] == [
+        "motion >= 3", "text_area < 0.1", "motion in the top 2 of each video_id"
+    ]  # fmt: skip
+    for at, step in enumerate(summary.funnel):
+        fewer = select(config(manifest, tmp_path, *(r for i, r in enumerate(rules) if i != at), dry_run=True))
+        assert step.alone == fewer.kept - summary.kept
+    source = {r["clip_id"]: r for r in manifest.read("clips").to_pylist()}
+    for step, falls in zip(summary.funnel, ("motion", "text_area", "motion"), strict=True):
+        assert len(step.examples) == 3
+        for example in step.examples:
+            row = source[example["clip_id"]]
+            assert (example["uri"], example["start"]) == (row["uri"], row["start"])
+            shown = "null" if row[falls] is None else f"{row[falls]:.4g}"
+            assert example["value"].split(", ")[0] == f"{falls} {shown}"
+
+
+def test_a_selection_made_before_there_were_examples_is_still_read(manifest, tmp_path):
+    select(config(manifest, tmp_path, Rule(score="motion", min=3)))
+    path = tmp_path / "selection" / "selection.json"
+    record = json.loads(path.read_text())
+    del record["split"]
+    record["funnel"] = [{k: s[k] for k in ("rule", "before", "after")} for s in record["funnel"]]
+    path.write_text(json.dumps(record))
+    assert [s.alone for s in read_summary(tmp_path / "selection").funnel] == [None]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"where": "moton > 1"}, "policy 'default': where: 'moton > 1': .* did you mean 'motion'"),
+        ({"score": "motion", "top": 2, "per": "vidio_id"}, "per: .* did you mean 'video_id'"),
+        ({"score": "motion", "top": 2, "per": "tags"}, "nothing is grouped by"),
+    ],
+)
+def test_what_a_rule_looks_at_must_be_there(manifest, tmp_path, rule, message):
+    with pytest.raises(CurationError, match=message):
+        select(config(manifest, tmp_path, Rule.model_validate(rule)))
+
+
+def test_a_sweep_is_a_selection_for_each_level(manifest, tmp_path):
+    rules = [Rule(score="motion", min_percentile=1, max=9), Rule(score="text_area", max=0.07)]
+    swept = SelectConfig(
+        manifest=str(manifest.root), out=str(tmp_path / "swept"), sweep="motion=12.5,25,50",
+        inline_policy=Policy(name="x" * 64, rules=rules),
+    )  # fmt: skip
+    made = [select(level) for level in levels(swept)]
+    assert [p.name for p in sorted((tmp_path / "swept").iterdir())] == ["motion-12.5", "motion-25", "motion-50"]
+    rows = manifest.read("clips").to_pylist()
+    measured = [r["motion"] for r in rows if r["motion"] is not None]
+    for level, summary in zip((12.5, 25, 50), made, strict=True):
+        low = np.percentile(measured, level)
+        expected = [r for r in rows if r["motion"] is not None and low <= r["motion"] <= 9 and r["text_area"] < 0.07]
+        assert pq.read_table(f"{summary.out}/clips.parquet")["clip_id"].to_pylist() == [r["clip_id"] for r in expected]
+    assert [select(level).already_done for level in levels(swept)] == [True] * 3
+    other = swept.model_copy(update={"sweep": "text_area=50", "out": str(tmp_path / "motion")})
+    (alone,) = levels(other.model_copy(update={"inline_policy": Policy()}))
+    assert alone.inline_policy
+    assert [r.min_percentile for r in alone.inline_policy.rules] == [50]
+    with pytest.raises(CurationError, match="is a selection; choose a folder"):
+        list(levels(swept.model_copy(update={"out": made[0].out})))
+
+
+@pytest.mark.parametrize("sweep", ["motion", "motion=", "motion=a", "motion=1,,2", "motion=101", "../x=5"])
+def test_a_sweep_that_is_none_is_refused(sweep):
+    with pytest.raises(ValueError, match="sweep"):
+        SelectConfig(manifest="m", sweep=sweep)

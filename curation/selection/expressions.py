@@ -1,0 +1,133 @@
+"""Expressions in SQL's syntax over the columns of a table, run by a DuckDB that can reach nothing else.
+
+An expression sees one row at a time and gives the same on every run: no query inside, no aggregate, no window, no
+function of chance or of time.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from curation.errors import CurationError
+
+_FORBIDDEN = {
+    "SUBQUERY": "a query within it",
+    "WINDOW": "a window over other rows",
+    "STAR": "a star",
+    "PARAMETER": "a parameter",
+}
+
+
+def columns_of(text: str, schema: pa.Schema, what: str) -> list[str]:
+    """The columns that an expression looks at, as the schema spells them, in the order of their first mention.
+
+    `what` names the expression in errors. Raises CurationError where it is no single expression, has more than a row in
+    view, is not the same on every run, or asks for a column that is not there.
+    """
+    with _connection() as connection:
+        tree = _tree(connection, text, what)
+        for node in _nodes(tree):
+            if reason := _FORBIDDEN.get(str(node.get("class"))):
+                raise CurationError(f"{what}: {text!r} has {reason}; give one expression over the columns of one clip")
+        functions = {str(n["function_name"]).lower() for n in _nodes(tree) if n.get("class") == "FUNCTION"}
+        if changing := sorted(functions & _unstable(connection)):
+            raise CurationError(f"{what}: {text!r} uses {changing[0]}, which is not the same on every run")
+    known = {name.lower(): name for name in schema.names}
+    lambdas = {name for n in _nodes(tree) if n.get("class") == "LAMBDA" for name in _references(n.get("lhs"))}
+    asked = [name for name in dict.fromkeys(_references(tree)) if name not in lambdas]
+    if not asked:
+        raise CurationError(f"{what}: {text!r} looks at no column")
+    for name in asked:
+        if name.lower() not in known:
+            raise CurationError(f"{what}: {text!r}: the manifest has no column {name!r}; {hint(name, schema.names)}")
+    return list(dict.fromkeys(known[name.lower()] for name in asked))
+
+
+def hint(name: str, known: Sequence[str]) -> str:
+    """The closest of the known names, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+
+
+def evaluate(table: pa.Table, text: str, what: str, *, truth: bool) -> pa.ChunkedArray:
+    """An expression's value for each row, in order: bool where `truth` is asked for, else float64; null where unknown.
+
+    Raises CurationError as `columns_of` does, and where the value is of another kind or cannot be computed.
+    """
+    columns = columns_of(text, table.schema, what)
+    with _connection() as connection:
+        connection.register("clips", table.select(columns))
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        query = f"SELECT {duckdb.SQLExpression(text)} AS value FROM clips"
+        try:
+            connection.execute(f"SELECT 1 FROM clips WHERE ({duckdb.SQLExpression(text)}) IS NULL LIMIT 0")  # no sums
+            kind = str(connection.sql(query).types[0])
+            if truth and kind not in ("BOOLEAN", '"NULL"'):
+                raise CurationError(f"{what}: {text!r} is {kind}, not true or false; compare it with something")
+            if not truth and not _is_number(kind):
+                raise CurationError(f"{what}: {text!r} is {kind}, not a number")
+            wanted = "BOOLEAN" if truth else "DOUBLE"
+            return connection.sql(f"SELECT value::{wanted} AS value FROM ({query})").to_arrow_table()["value"]
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise CurationError(f"{what}: {text!r}: {_line(error)}") from error
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    connection.execute("SET python_enable_replacements = false")
+    return connection
+
+
+def _tree(connection: duckdb.DuckDBPyConnection, text: str, what: str) -> Any:
+    try:
+        text.encode()  # DuckDB calls text that is no UTF-8 a wrong argument type
+        parsed = str(duckdb.SQLExpression(text))  # one expression and nothing behind it
+        answer = connection.execute("SELECT json_serialize_sql($query)", {"query": f"SELECT {parsed}"}).fetchone()
+    except (duckdb.Error, UnicodeError) as error:
+        words = (
+            '; names such as "end" that are words of SQL stand in double quotes'
+            if re.search(r"\bend\b", text.lower())
+            else ""
+        )
+        raise CurationError(f"{what}: {text!r} is no expression: {_line(error)}{words}") from error
+    tree = json.loads(answer[0]) if answer else {}
+    if tree.get("error") is not False:
+        raise CurationError(f"{what}: {text!r} is no expression: {tree.get('error_message')}")
+    return tree["statements"][0]["node"]["select_list"]
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a JSON tree."""
+    if isinstance(tree, dict):
+        yield tree
+    for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _nodes(child)
+
+
+def _references(tree: Any) -> list[str]:
+    """Names of columns; of a struct's field, the struct's."""
+    return [str(n["column_names"][0]) for n in _nodes(tree) if n.get("class") == "COLUMN_REF"]
+
+
+def _unstable(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    rows = connection.execute(
+        "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE stability IS DISTINCT FROM 'CONSISTENT' "
+        "AND function_type IN ('scalar', 'table')"
+    ).fetchall()
+    return {name for (name,) in rows}
+
+
+def _is_number(kind: str) -> bool:
+    whole = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "", "BIG", "HUGE")}
+    return kind in whole | {"INTEGER", "UINTEGER", "FLOAT", "DOUBLE"} or kind.startswith("DECIMAL")
+
+
+def _line(error: Exception) -> str:
+    """The first paragraph of an error, without DuckDB's drawing of the place, as one line."""
+    return " ".join(str(error).split("\n\nLINE ")[0].split()) or type(error).__name__

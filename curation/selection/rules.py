@@ -1,0 +1,168 @@
+"""What a policy does to a table of scores: which clips stay, why the others fell, and what each rule cost.
+
+Bounds and expressions look at one clip at a time, each alone; duplicates, top-k rules, the cap and the sample choose
+among what is left, in this order.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from curation.config import Policy
+from curation.errors import CurationError
+from curation.selection.chance import SIDES, split
+from curation.selection.columns import place
+from curation.selection.steps import Few, Look, Threshold, few, links_of, look, weights_of
+
+EXAMPLES = 3
+_MOST_REASONS = 64  # a bit each
+
+
+@dataclass(frozen=True, slots=True)
+class FunnelStep:
+    """How many clips were left before and after a rule, in order; how many more would stay at the end without it; and
+    some of those that fell: clip_id, uri, start in seconds, value in words."""
+
+    rule: str
+    before: int
+    after: int
+    alone: int | None = None
+    examples: list[dict] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Fallen:
+    """Some of the rows that fell by a step, int64 (up to EXAMPLES,), and the columns that tell why."""
+
+    rows: np.ndarray
+    shown: list[str]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Which clips stay (bool per clip), and the reasons per clip as bits over `reasons`, each with its count."""
+
+    keep: np.ndarray
+    bits: np.ndarray
+    reasons: dict[str, int]
+    repeats: np.ndarray  # rows that fell as a duplicate, int64 (d,)
+    repeated: pa.Array  # ids of the clips that these repeat
+    thresholds: list[Threshold]
+    funnel: list[FunnelStep]
+    fallen: list[Fallen]  # one a step of the funnel
+    added: dict[str, pa.Array]  # columns `split` and `weight`, one value a clip
+
+    def duplicate_of(self, rows: np.ndarray) -> pa.Array:
+        """For each of these rows, int64 (m,), the id of the clip that it repeats, null for none."""
+        index = np.full(len(self.keep), -1, np.int64)
+        index[self.repeats] = np.arange(len(self.repeats))
+        return self.repeated.take(pa.array(index[rows], mask=index[rows] < 0))
+
+
+def judge(table: pa.Table, policy: Policy) -> Verdict:
+    """Apply a policy to a table of scores (one row a clip). Percentiles are over all measured clips, each rule alone;
+    duplicates, top-k rules, the cap and the sample choose among what is left, in this order."""
+    looks = [look(table, policy, rule) for rule in policy.rules if not rule.top]
+    faults = np.zeros(table.num_rows, np.uint16)
+    for step in looks:
+        faults += step.fell
+    weights = weights_of(table, policy)
+    choices = few(table, policy, np.flatnonzero(faults <= 1), weights)  # without one rule, those of one fault are left
+    book = _Book(table)
+    for step in looks:
+        book.look(step)
+    counted = [step for step in choices if book.choose(step)]
+    keep, kept = book.keep, int(np.count_nonzero(book.keep))
+    alone = [_survivors(faults == step.fell, choices) - kept for step in looks]
+    alone += [_survivors(faults == 0, [c for c in choices if c is not step]) - kept for step in counted]
+    added: dict[str, pa.Array] = {}
+    if policy.validation is not None and kept:
+        side = split(table["video_id"], keep, links_of(table), policy.validation, policy.seed)
+        added["split"] = pa.array(SIDES).take(pa.array(side.astype(np.int8)))
+    if weights is not None:
+        if kept and not weights[keep].any():
+            raise CurationError(f"{place(policy, 'weight')}: {policy.weight!r} is 0 or null for every clip that stays")
+        added["weight"] = pa.array(weights)
+    return Verdict(
+        keep=keep,
+        bits=book.bits,
+        reasons=book.reasons,
+        repeats=np.concatenate([np.zeros(0, np.int64), *book.repeats]),
+        repeated=pa.concat_arrays([pa.array([], pa.string()), *book.repeated]),
+        thresholds=[step.threshold for step in looks if step.threshold],
+        funnel=[FunnelStep(*step, more) for step, more in zip(book.steps, alone, strict=True)],
+        fallen=book.fallen,
+        added=added,
+    )
+
+
+def _survivors(keep: np.ndarray, choices: list[Few]) -> int:
+    """How many clips the steps over groups leave of `keep`, bool (n,)."""
+    left = keep.copy()
+    for step in choices:
+        left[step.ranking.surplus(left)[0]] = False
+    return int(np.count_nonzero(left))
+
+
+class _Book:
+    """Writes down what each step did, in order."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.ids = table["clip_id"]
+        self.keep = np.ones(table.num_rows, bool)
+        self.bits = np.zeros(table.num_rows, np.uint64)
+        self.reasons: dict[str, int] = {}
+        self.steps: list[tuple[str, int, int]] = []
+        self.fallen: list[Fallen] = []
+        self.repeats: list[np.ndarray] = []
+        self.repeated: list[pa.Array] = []
+
+    def look(self, step: Look) -> None:
+        """A rule that sees one clip at a time. A clip has all of its reasons, also where it fell before."""
+        for fell, reason in step.reasons:
+            self._reason(fell, reason)
+        self._step(step.words, step.fell, step.shown)
+
+    def choose(self, step: Few) -> bool:
+        """A rule over groups of what is left; whether it is a step of the funnel."""
+        surplus, best = step.ranking.surplus(self.keep)
+        if not len(surplus) and step.reason == "exact duplicate":
+            return False  # within a manifest there are none
+        fell = np.zeros(len(self.keep), bool)
+        fell[surplus] = True
+        missing, why = step.unmeasured or (np.zeros(len(fell), bool), "")
+        self._reason(fell & missing, why)
+        self._reason(fell & ~missing, step.reason)
+        if step.names is not None:
+            self._name(step, surplus, best, *step.names)
+        self._step(step.words, fell, step.shown)
+        return True
+
+    def _name(self, step: Few, surplus: np.ndarray, best: np.ndarray, names: np.ndarray, known: np.ndarray) -> None:
+        """Note what each duplicate repeats: what stays of its group, or what stands for it in another manifest."""
+        group = np.zeros(len(self.keep), np.int64)
+        group[step.ranking.rows] = step.ranking.group
+        ours = self.ids.take(pa.array(best)).to_numpy().astype(str)
+        self.repeats.append(surplus)
+        self.repeated.append(pa.array(np.where(known[group[surplus]], names[group[surplus]], ours), pa.string()))
+
+    def _step(self, words: str, fell: np.ndarray, shown: list[str]) -> None:
+        """A line of the funnel, and some that fell, evenly spread."""
+        rows = np.flatnonzero(self.keep & fell)
+        before = int(np.count_nonzero(self.keep))
+        self.keep &= ~fell
+        self.steps.append((words, before, before - len(rows)))
+        spread = np.unique(np.linspace(0, max(len(rows) - 1, 0), min(len(rows), EXAMPLES)).round().astype(np.int64))
+        self.fallen.append(Fallen(rows[spread], shown))
+
+    def _reason(self, fell: np.ndarray, reason: str) -> None:
+        if not fell.any():
+            return
+        at = list(self.reasons).index(reason) if reason in self.reasons else len(self.reasons)
+        if at >= _MOST_REASONS:
+            raise CurationError(f"policy: clips fall for more than {_MOST_REASONS} reasons; use fewer rules")
+        flag = np.uint64(1 << at)
+        fresh = fell & ((self.bits & flag) == 0) if reason in self.reasons else fell  # two rules may have one reason
+        self.reasons[reason] = self.reasons.get(reason, 0) + int(np.count_nonzero(fresh))
+        np.bitwise_or(self.bits, flag, out=self.bits, where=fell)
