@@ -57,6 +57,11 @@ class Collector:
                 out += self._finish(uri, end)
         return out
 
+    def begin_again(self, video: Task) -> None:
+        """Forget what came of a video of which something is missing."""
+        self._clips[video.source.uri] = []
+        self._end.pop(video.source.uri, None)
+
     def add(self, uri: str, content: Any) -> list[Shard]:
         """Take a clip's row or a video's end. Returns the shards that became whole."""
         if isinstance(content, End):
@@ -160,5 +165,5 @@ def error_row(uri: str, video_id: str | None, clip_id: str | None, failure: Fail
         "step": failure.step,
         "error": failure.error,
         "message": failure.message,
-        "attempts": 1,
+        "attempts": failure.attempts,
     }

@@ -179,8 +179,11 @@ class _Damage:
             self._stretches.append((end if self._since is None else self._since, end))
 
 
-def ahead(frames: Iterable[Frame], depth: int = 4) -> Iterator[Frame]:
-    """The same frames, decoded by a thread of its own up to `depth` frames ahead: libav works while Python does."""
+def ahead(frames: Iterable[Frame], depth: int = 4, patience_s: float | None = None) -> Iterator[Frame]:
+    """The same frames, decoded by a thread of its own up to `depth` frames ahead: libav works while Python does.
+
+    Raises UnreadableVideo when a frame takes longer than `patience_s`, and leaves the thread to itself.
+    """
     ready: queue.SimpleQueue[Frame | BaseException | None] = queue.SimpleQueue()
     room = threading.Semaphore(depth)
     stop = threading.Event()
@@ -196,18 +199,22 @@ def ahead(frames: Iterable[Frame], depth: int = 4) -> Iterator[Frame]:
         except BaseException as error:  # noqa: BLE001 - raised again by the reader
             ready.put(error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread, stalled = threading.Thread(target=work, daemon=True), False
     thread.start()
     try:
-        while (item := ready.get()) is not None:
+        while (item := ready.get(timeout=patience_s)) is not None:
             if isinstance(item, BaseException):
                 raise item
             room.release()
             yield item
+    except queue.Empty:
+        stalled = True
+        raise UnreadableVideo(f"no frame came for {patience_s:g} s", step="decode") from None
     finally:
         stop.set()
         room.release()
-        thread.join()
+        if not stalled:
+            thread.join()
 
 
 @contextmanager

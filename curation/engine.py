@@ -126,7 +126,8 @@ class VideoPass:
     def _drafts(self) -> Iterator[_Draft]:
         """Decode and find the clips."""
         end, first, sound = 0.0, 0, True
-        for frame in ahead(self.decoder):
+        patience = self.config.no_progress_minutes * 60 / 3  # the run itself waits longer
+        for frame in ahead(self.decoder, patience_s=patience):
             end = frame.time + frame.duration
             if frame.damaged_from is not None:
                 if sound:

@@ -18,7 +18,8 @@ from curation.progress import Progress
 
 _DIGEST = 64  # hex digits of a sha256
 _NOT_MEASURING = {
-    "videos", "out", "videos_per_shard", "cpus", "remeasure", "retry_failed", "no_progress_minutes", "duplicates"
+    "videos", "out", "videos_per_shard", "cpus", "remeasure", "retry_failed", "no_progress_minutes", "duplicates",
+    "memory_gb", "alone_minutes"
 }  # fmt: skip
 
 

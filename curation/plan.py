@@ -25,15 +25,17 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
+import ray.exceptions
 
 from curation import sources
+from curation.alone import ATTEMPTS, limited, measure_alone
 from curation.collect import Collector, Failures, clip_row, end_of
 from curation.config import CurateConfig
 from curation.duplicates import table as duplicates
 from curation.engine import Clip, VideoPass
 from curation.errors import CurationError, UnreadableVideo
 from curation.ledger import Task, measuring, plan
-from curation.manifest import CLIP_IDENTITY, SCHEMA_VERSION, Manifest, score_field
+from curation.manifest import CLIP_IDENTITY, SCHEMA_VERSION, Manifest, Shard, score_field
 from curation.progress import Progress, silent
 from curation.remarks import text_check, why_no_clip
 from curation.scores import scorers_for
@@ -129,15 +131,44 @@ def _run(
             for shard in waiting.add(row["uri"], pickle.loads(row["payload"])):
                 manifest.commit(shard, schema)
             progress("measuring", waiting.videos_done - settled, len(readable))
-    if waiting.open_videos:
-        raise CurationError(f"{len(waiting.open_videos)} videos gave no result; run the same command again")
+    if left := [v for v in readable if v.source.uri in waiting.open_videos]:
+        for shard in _one_by_one(config, scorers, left, waiting, progress):
+            manifest.commit(shard, schema)
+
+
+def _one_by_one(
+    config: CurateConfig, scorers: Sequence[Scorer], videos: Sequence[Task], waiting: Collector, progress: Progress
+) -> Iterator[Shard]:
+    """Measure each video that took its worker along, or was in its company, in a process of its own. What ends that
+    process too is the video's error, and costs no other one its result."""
+    cards = max((s.resources.gpus for s in scorers), default=0.0) if ray.cluster_resources().get("GPU") else 0.0
+    attempt = ray.remote(measure_alone).options(num_cpus=1, num_gpus=cards, max_retries=0)
+    running = {attempt.remote(video, config, scorers): video for video in videos}
+    while running:
+        progress("measuring one by one what lost its worker", len(videos) - len(running), len(videos))
+        (done,), _ = ray.wait(list(running), num_returns=1)
+        video = running.pop(done)
+        waiting.begin_again(video)
+        for content in _result(done, video):
+            yield from waiting.add(video.source.uri, content)
+
+
+def _result(done: Any, video: Task) -> list[Any]:
+    try:
+        return ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        raise CurationError(str(error.cause)) from error  # it could not even begin
+    except ray.exceptions.RayError as error:
+        words = f"{video.source.uri}: lost with its machine: {' '.join(str(error).split())[:400]}"
+        return [end_of(video, None, [(None, Failure("alone", type(error).__name__, words, ATTEMPTS))], 0)]
 
 
 def _dataset(config: CurateConfig, scorers: Sequence[Scorer], videos: Sequence[Task], cpus: int) -> "ray.data.Dataset":
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is told by our own means
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # progress and failures are told by our own means
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # a worker that dies loses its rows and no more: `_one_by_one`
     stages = stages_for(scorers, _nodes(), config, cpus, len(videos))
     rows = [{"index": i, "video": pickle.dumps(v)} for i, v in enumerate(videos)]
     threads = max(1, cpus // len(videos))  # of libav's a video, where there are fewer videos than cores
@@ -145,6 +176,7 @@ def _dataset(config: CurateConfig, scorers: Sequence[Scorer], videos: Sequence[T
         partial(_read, config=config, threads=threads),
         num_cpus=BOOKED,
         num_gpus=reader_share(config),
+        max_retries=0,
         compute=ray.data.TaskPoolStrategy(min(cpus, len(rows))),
     )
     for at, stage in enumerate(stages):
@@ -155,6 +187,7 @@ def _dataset(config: CurateConfig, scorers: Sequence[Scorer], videos: Sequence[T
             compute=ray.data.ActorPoolStrategy(size=stage.copies),
             num_cpus=stage.booked,
             num_gpus=stage.needs.gpus,
+            max_task_retries=0,
         )
     return dataset
 
@@ -173,9 +206,10 @@ def _read(row: dict[str, Any], config: CurateConfig, threads: int) -> Iterator[d
     failures: Failures = []
     try:
         reading = VideoPass(uri, config, video.video_id, threads)
-        for clip in reading:
-            yield {"uri": uri, "payload": pickle.dumps(_Measured(clip, Scored()), protocol=5)}
-            sent += 1
+        with limited(config.memory_gb):
+            for clip in reading:
+                yield {"uri": uri, "payload": pickle.dumps(_Measured(clip, Scored()), protocol=5)}
+                sent += 1
     except UnreadableVideo as error:
         failures = [(None, Failure(error.step, type(error).__name__, str(error)))]
     except Exception as error:  # noqa: BLE001 - a decoder may raise anything; it becomes this video's error row

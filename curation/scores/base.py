@@ -85,6 +85,7 @@ class Failure:
     step: str
     error: str
     message: str
+    attempts: int = 1
 
 
 @dataclass(slots=True)

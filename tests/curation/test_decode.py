@@ -327,3 +327,18 @@ def test_unreadable_files_name_the_step(shared_videos, name, step):
 def test_audio_without_video_is_told_apart(shared_videos):
     with pytest.raises(UnreadableVideo, match="no video stream .the file holds audio"):
         Decoder(str(shared_videos / "odd" / "audio_only.mp4"))
+
+
+def test_a_decoder_that_hangs_is_left_behind_after_its_patience():
+    never = threading.Event()
+
+    def frames():
+        yield 1
+        never.wait()
+
+    reading = ahead(frames(), patience_s=0.2)
+    assert next(reading) == 1
+    with pytest.raises(UnreadableVideo, match=r"no frame came for 0\.2 s") as raised:
+        next(reading)
+    assert raised.value.step == "decode"
+    never.set()
