@@ -32,6 +32,8 @@ def read(manifest: Manifest, policy: Policy, settings: DuplicateSettings, progre
     schema, of_groups = manifest.schema("clips"), duplicates.schema(settings)
     asked = _asked(policy, pa.schema([*schema, *of_groups]))
     dropped = _kinds(policy, schema)
+    if not _repeats_others(manifest, settings):  # within a manifest nothing has the same bytes: not worth reading
+        dropped = [kind for kind in dropped if kind != "exact"]
     linked = _linked(policy, schema)
     kinds = [
         k
@@ -94,6 +96,11 @@ def _kinds(policy: Policy, schema: pa.Schema) -> list[str]:
         return []
     wanted = {"exact": True, "perceptual": "phash" in schema.names, "semantic": bool(policy.duplicate_similarity)}
     return [kind for kind in KINDS if wanted[kind]]
+
+
+def _repeats_others(manifest: Manifest, settings: DuplicateSettings) -> bool:
+    """Whether there is another manifest whose bytes these clips may have."""
+    return any(m.root.absolute() != manifest.root.absolute() for m in duplicates.others(settings))
 
 
 def _linked(policy: Policy, schema: pa.Schema) -> list[str]:

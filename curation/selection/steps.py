@@ -163,7 +163,7 @@ def _tighter(
 ) -> float | None:
     if not len(measured):
         return bound
-    value = float(np.percentile(measured, percentile))
+    value = float(np.percentile(measured, percentile, overwrite_input=True))  # it is a copy of the column already
     return value if bound is None else of(bound, value)
 
 
