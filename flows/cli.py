@@ -65,10 +65,22 @@ COMMANDS = {
             "apply a policy to a manifest",
             f"Say which clips stay, and for every other one why it falls.\n{DIRECT}",
             "rushes select runs/films --out runs/films/selection\n"
-            "rushes select runs/films --policy strict.yaml --dry-run",
+            "rushes select runs/films --policy strict.yaml --dry-run\n"
+            "rushes select runs/films --sweep motion=12.5,25,50 --out runs/films/levels",
             "curation.config:SelectConfig",
             "flows.commands:select",
             positional="manifest",
+            resume="Finished selections are kept; run the same command again and it goes on from there.",
+        ),
+        Command(
+            "diff",
+            "what differs between two selections?",
+            "Compare two selections: manifests, policies rule by rule, and the clips that are in one of them alone.",
+            "rushes diff runs/films/levels/motion-25 runs/films/levels/motion-50\n"
+            "rushes diff runs/films/selection runs/films/strict --out diff.parquet",
+            "flows.config:DiffConfig",
+            "flows.commands:diff",
+            positional="a b",
         ),
         Command(
             "export",

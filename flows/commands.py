@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from curation.plan import CurationSummary
     from curation.policy import SelectionSummary
     from curation.progress import Progress
-    from flows.config import InspectConfig, PipelineConfig, PreflightConfig, ReportConfig, ServeConfig
+    from curation.selection.diff import Difference
+    from flows.config import DiffConfig, InspectConfig, PipelineConfig, PreflightConfig, ReportConfig, ServeConfig
     from flows.launch import Event
     from flows.pipeline import PipelineSummary
     from training.config import SampleConfig, TrainStageConfig, TrainStagedConfig
@@ -62,24 +63,85 @@ def show_curation(summary: "CurationSummary") -> None:
 
 
 def select(config: "SelectConfig") -> int:
-    """Apply a policy; 2 if nothing stays on a dry run (else the selection itself refuses)."""
+    """Apply a policy, or several in a sweep; 2 if nothing stays on a dry run (else the selection itself refuses)."""
+    from curation.policy import levels
     from curation.policy import select as run
 
     with display.progress() as progress:
-        summary = run(config, progress)
-    show_selection(summary, dry_run=config.dry_run)
-    return 0 if summary.kept else 2
+        summaries = [run(level, progress) for level in levels(config)]
+    if config.sweep:
+        show_sweep(summaries, dry_run=config.dry_run)
+    else:
+        show_selection(summaries[0], dry_run=config.dry_run)
+    return 0 if all(summary.kept for summary in summaries) else 2
 
 
 def show_selection(summary: "SelectionSummary", *, dry_run: bool = False) -> None:
-    """Print the funnel and the reasons."""
+    """Print the funnel, what each rule costs alone, the reasons, and on a dry run clips that fell."""
+    from curation.inspect import printable
+
     if summary.already_done:
         print(f"Nothing to do: {summary.out} is this very selection.")
-    funnel = [(step.rule, step.before, step.after, step.after - step.before) for step in summary.funnel]
-    display.table(f"{summary.kept} of {summary.clips} clips stay", funnel, ("rule", "before", "after", "change"))
+    funnel = [
+        (step.rule, step.before, step.after, step.after - step.before, "" if step.alone is None else f"+{step.alone}")
+        for step in summary.funnel
+    ]
+    header = ("rule", "before", "after", "change", "without it")
+    display.table(f"{summary.kept} of {summary.clips} clips stay", funnel, header)
+    if dry_run:
+        rows = [
+            [printable(step.rule), e["clip_id"], printable(e["uri"], 80), f"{e['start']:.2f}", printable(e["value"])]
+            for step in summary.funnel
+            for e in step.examples
+        ]
+        header = ("fell by", "clip", "video", "second", "value")
+        display.records("Some of the clips that fell", rows, header, [c == "second" for c in header])
     if summary.rejected_by_reason:
         display.table("Rejected, each under all of its reasons", list(summary.rejected_by_reason.items()))
+    if summary.split:
+        display.table("Split", list(summary.split.items()))
     print("Nothing was written: this was a dry run." if dry_run else f"The selection: {summary.out}")
+
+
+def show_sweep(summaries: "list[SelectionSummary]", *, dry_run: bool = False) -> None:
+    """Print how many clips stay at each level."""
+    rows = [
+        (s.out, s.kept, s.clips, f"{s.kept / s.clips:.1%}", "made before" if s.already_done else "") for s in summaries
+    ]
+    display.table("The sweep", rows, ("selection", "stay", "of", "share", ""))
+    if dry_run:
+        print("Nothing was written: this was a dry run.")
+
+
+def diff(config: "DiffConfig") -> int:
+    """Say what differs between two selections."""
+    from curation.selection.diff import compare
+
+    found = compare(config.a, config.b, config.out)
+    show_difference(found)
+    if config.out:
+        print(f"The clips: {config.out}")
+    return 0
+
+
+def show_difference(found: "Difference") -> None:
+    """Print what two selections were made from, and the clips that are in one alone."""
+    from curation.inspect import printable
+
+    rows = [[printable(cell) for cell in fact] for fact in found.facts]
+    display.records("Made from", rows, ("", "A", "B"), [False] * 3)
+    counts = [("in both", found.both), ("only in A", found.only_a), ("only in B", found.only_b)]
+    if found.moved:
+        counts.append(("for training in one, for validation in the other", found.moved))
+    display.table("Clips that stay", counts)
+    if found.only:
+        other = {"A": "B", "B": "A"}
+        lines = [
+            [f"only in {o.side}", str(o.clips), f"{other[o.side]}: {printable(o.reason)}", ", ".join(o.examples)]
+            for o in found.only
+        ]
+        header = ("where", "clips", "why not in the other", "such as")
+        display.records("Only in one, under all reasons of the other", lines, header, [c == "clips" for c in header])
 
 
 def export(config: "ExportConfig") -> int:

@@ -37,6 +37,7 @@ class SelectSection(SelectConfig):
     manifest: Derived = ""
     out: Derived = ""
     dry_run: Annotated[SkipJsonSchema[bool], Field(exclude=True), AfterValidator(_follows), CLI_SUPPRESS] = False
+    sweep: Derived = ""
 
 
 class TrainSection(TrainStagedConfig):
@@ -190,6 +191,17 @@ class ReportConfig(Strict):
     """Folder of a selection made from it."""
     out: str = "report.html"
     """The page, one file that needs no other."""
+
+
+class DiffConfig(Strict):
+    """Compare two selections."""
+
+    a: str
+    """Folder of a selection."""
+    b: str
+    """Folder of another one."""
+    out: str = ""
+    """A Parquet file for the clips that are in one alone, with the reasons of the other; empty writes none."""
 
 
 class DemoConfig(Strict):

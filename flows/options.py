@@ -75,7 +75,7 @@ def parse(
         prog: How the command is called, for the help.
         about: What it does, for the help.
         example: Command lines shown under the help.
-        positional: The field that needs no option name.
+        positional: The field that needs no option name; several, in order, stand with blanks between them.
 
     Raises:
         UsageError: Something is unknown, missing or out of range; the message has a line for each.
@@ -83,7 +83,9 @@ def parse(
     """
     parser = Parser(
         prog=prog,
-        usage=f"{prog} [{positional.upper()}] [options]" if positional else f"{prog} [options]",
+        usage=f"{prog} {' '.join(f'[{p.upper()}]' for p in positional.split())} [options]"
+        if positional
+        else f"{prog} [options]",
         description=about,
         epilog=f"Example:\n{_indent(example)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -112,10 +114,10 @@ def parse(
 
 def _source(model: type[BaseModel], parser: Parser, positional: str | None) -> CliSettingsSource[Parser]:
     fields: dict[str, Any] = {}
-    if positional:
+    for name in (positional or "").split():
         # It may come from the file instead, so the command line must not insist on it: validation does.
-        info = model.model_fields[positional]
-        fields[positional] = (CliPositionalArg[info.annotation], Field(None, description=info.description))
+        info = model.model_fields[name]
+        fields[name] = (CliPositionalArg[info.annotation], Field(None, description=info.description))
     settings = create_model(model.__name__, __base__=(model, BaseSettings), **fields)
     source = CliSettingsSource(
         cast(type[BaseSettings], settings),
@@ -202,7 +204,11 @@ def explain(
         field = ".".join(str(k) for k in keys)
         at = next((f"{place}: " for place, given in origins.items() if _holds(given, keys)), "")
         if fault["type"] == "missing":
-            how = f"give {field.upper()} or " if field == positional else f"give --{field.replace('_', '-')} or "
+            how = (
+                f"give {field.upper()} or "
+                if field in (positional or "").split()
+                else f"give --{field.replace('_', '-')} or "
+            )
             what = f"{field} is missing; {how}`{field}: ...` in the file of --config"
         elif fault["type"] == "extra_forbidden":
             owner = _owner(model, keys)

@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from curation.config import SelectConfig
-from curation.policy import SelectionSummary
+from curation.policy import SelectionSummary, levels
 from curation.policy import select as run_selection
 from flows.artifacts import FlowProgress, escape, image, publish, table
 
@@ -23,19 +23,28 @@ def select_clips(config: SelectConfig) -> SelectionSummary:
 
 @task(name="show the selection", cache_policy=NO_CACHE, task_run_name="show the selection")
 def show_selection(summary: SelectionSummary) -> None:
-    """Publish the funnel, the reasons for each rejection, and a contact sheet of what stays."""
+    """Publish the funnel, clips that fell, the reasons for each rejection, and a contact sheet of what stays."""
     from curation.pictures import contact_sheet
 
     funnel = [
-        {"rule": s.rule, "before": s.before, "after": s.after, "fell": s.before - s.after} for s in summary.funnel
+        {"rule": s.rule, "before": s.before, "after": s.after, "fell": s.before - s.after, "more without it": s.alone}
+        for s in summary.funnel
+    ]
+    fell = [
+        {"fell by": s.rule, "clip": e["clip_id"], "video": e["uri"], "second": e["start"], "value": e["value"]}
+        for s in summary.funnel
+        for e in s.examples
     ]
     reasons = [{"reason": reason, "clips": count} for reason, count in summary.rejected_by_reason.items()]
     parts = [
         f"# {summary.kept} of {summary.clips} clips stay\n\n{escape(summary.out)}\n",
         "## Funnel\n",
         table(funnel),
+        "## Some of the clips that fell\n",
+        table(fell),
         "## Rejected, each under all of its reasons\n",
         table(reasons),
+        *(["## Split\n", table([summary.split])] if summary.split else []),
         f"\nmanifest {escape(summary.manifest_hash)}, policy {escape(summary.policy_hash)}, "
         f"selection {escape(summary.selection_hash)}\n",
     ]
@@ -53,16 +62,29 @@ def show_selection(summary: SelectionSummary) -> None:
         publish("selection-clips", image(sheet, "clips that stay"), "Clips that stay")
 
 
+@task(name="show the sweep", cache_policy=NO_CACHE, task_run_name="show the sweep")
+def show_sweep(summaries: list[SelectionSummary]) -> None:
+    """Publish how many clips stay at each level."""
+    rows = [{"selection": s.out, "stay": s.kept, "of": s.clips, "share": s.kept / s.clips} for s in summaries]
+    publish("selection-sweep", "# The sweep\n\n" + table(rows), "Selections of the sweep")
+
+
 @flow(name="select", validate_parameters=True)
-def select(config: SelectConfig) -> SelectionSummary:
+def select(config: SelectConfig) -> list[SelectionSummary]:
     """Apply a policy of thresholds to a manifest.
 
     **Give** a manifest and a policy: a YAML file, or rules right here. `dry_run` shows the funnel and writes nothing.
-    **Get** a folder with the clips that stay and, for every other one, the reasons why it fell.
+    **Get** a folder with the clips that stay and, for every other one, the reasons why it fell. With `sweep`, such a
+    folder for each level.
 
     The manifest is never changed: thresholds can be tried as often as you like without touching a pixel.
-    Look at [the funnel](/artifacts/key/selection-funnel) and [the clips](/artifacts/key/selection-clips).
+    Look at [the funnel](/artifacts/key/selection-funnel) and [the clips](/artifacts/key/selection-clips), or at
+    [the sweep](/artifacts/key/selection-sweep).
     """
-    summary = select_clips(config)
-    show_selection(summary)
-    return summary
+    summaries = []
+    for level in levels(config):
+        summaries.append(select_clips(level))
+        show_selection(summaries[-1])
+    if config.sweep:
+        show_sweep(summaries)
+    return summaries

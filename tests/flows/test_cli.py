@@ -112,6 +112,8 @@ def test_no_command_shows_the_help_and_fails(capsys: pytest.CaptureFixture[str])
         (["select", "nowhere"], ["nowhere", "no manifest"]),
         (["inspect", "nowhere"], ["nowhere"]),
         (["report", "nowhere"], ["nowhere"]),
+        (["select", "m", "--sweep", "motion=a"], ["sweep", "motion=a"]),
+        (["diff", "nowhere", "elsewhere"], ["nowhere", "no selection"]),
         (["export", "nowhere"], ["nowhere", "no selection"]),
         (["export", "s", "--format", "zip"], ["format", "webdataset"]),
         (["train", "nowhere", "--stage", "finetune"], ["parent"]),
@@ -209,3 +211,55 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
 
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"rushes {version('rushes')}\n"
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """A manifest of ten clips of a film with a name that would drive a terminal, their motion from 0 to 9."""
+    import pyarrow as pa
+
+    from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+
+    rows = [
+        {"clip_id": f"c{i}", "video_id": f"v{i % 3}", "uri": "/film\x1b[31m.mp4", "start": 1.5 * i, "motion": float(i)}
+        for i in range(10)
+    ]
+    schema = pa.schema([*CLIP_IDENTITY, score_field("motion", pa.float32(), "flow", "px", {"scorer": "motion"})])
+    Manifest(tmp_path / "films").commit(Shard("a", [], [], [], rows), schema)
+    return tmp_path / "films"
+
+
+def test_a_dry_run_shows_rules_and_clips_and_writes_nothing(films: Path, capsys: pytest.CaptureFixture[str]):
+    policy = films.parent / "p.yaml"
+    policy.write_text("rules: [{score: motion, min: 5}, {where: motion != 7}]\nvalidation: 0.3\n")
+    there = sorted(films.parent.rglob("*"))
+    args = ["select", str(films), "--policy", str(policy), "--out", str(films.parent / "s"), "--dry-run"]
+    assert cli.main(args) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["motion", ">=", "5", "10", "5", "-5", "+5"] in lines
+    assert ["motion", "!=", "7", "5", "4", "-1", "+1"] in lines
+    assert ["motion", ">=", "5", "c0", r"/film\x1b[31m.mp4", "0.00", "motion", "0"] in lines
+    assert ["motion", "!=", "7", "c7", r"/film\x1b[31m.mp4", "10.50", "motion", "7"] in lines
+    assert "Nothing was written" in out
+    assert "\x1b" not in out
+    assert sorted(films.parent.rglob("*")) == there
+
+
+def test_levels_of_a_sweep_are_compared(films: Path, capsys: pytest.CaptureFixture[str]):
+    swept = films.parent / "swept"
+    args = ["select", str(films), "--sweep", "motion=25,50", "--out", str(swept)]
+    assert cli.main(args) == 0
+    assert [line.split()[1:] for line in capsys.readouterr().out.splitlines() if str(swept) in line] == [
+        ["7", "10", "70.0%"], ["5", "10", "50.0%"]
+    ]  # fmt: skip
+    assert cli.main(args) == 0
+    assert capsys.readouterr().out.count("made before") == 2
+    found = str(films.parent / "diff.parquet")
+    assert cli.main(["diff", str(swept / "motion-25"), str(swept / "motion-50"), "--out", found]) == 0
+    out = capsys.readouterr().out
+    assert ["only", "in", "A", "2", "B:", "motion", "below", "4.5", "c3,", "c4"] in [
+        x.split() for x in out.splitlines()
+    ]
+    assert "min_percentile: 50" in out
+    assert Path(found).is_file()

@@ -26,7 +26,13 @@ def test_prompts_of_the_configuration_win():
 
 
 @pytest.mark.parametrize(
-    "section", [{"curate": {"out": "m"}}, {"select": {"manifest": "m"}}, {"select": {"dry_run": True}}]
+    "section",
+    [
+        {"curate": {"out": "m"}},
+        {"select": {"manifest": "m"}},
+        {"select": {"dry_run": True}},
+        {"select": {"sweep": "motion=5"}},
+    ],
 )
 def test_what_follows_from_out_cannot_be_given(section: dict):
     with pytest.raises(ValidationError, match="follows from the pipeline"):
@@ -60,7 +66,7 @@ def test_the_form_asks_for_no_path_that_follows():
     definitions = PipelineConfig.model_json_schema()["$defs"]
     for section, hidden in {
         "CurateSection": {"videos", "out"},
-        "SelectSection": {"manifest", "out", "dry_run"},
+        "SelectSection": {"manifest", "out", "dry_run", "sweep"},
         "TrainSection": {"selection", "out"},
         "SampleSection": {"checkpoint", "out"},
     }.items():

@@ -222,3 +222,25 @@ def test_a_comma_in_a_text_separates_nothing():
     assert read("here", "--names", "a ball, panning left").names == ["a ball, panning left"]
     assert read("here", "--names", "one, two", "--names", "three").names == ["one, two", "three"]
     assert read("here", "--names", '["x, y", "z"]').names == ["x, y", "z"]
+
+
+class Pair(Strict):
+    """Two things."""
+
+    a: str
+    """One."""
+    b: str
+    """The other."""
+    out: str = ""
+    """Where to."""
+
+
+@pytest.mark.parametrize("line", ["x y --out z", "--out z x y"])
+def test_two_fields_may_need_no_option_name(line: str):
+    parsed = parse(Pair, line.split(), prog="rushes pair", about="", example="", positional="a b")
+    assert (parsed.config.a, parsed.config.b, parsed.config.out) == ("x", "y", "z")
+
+
+def test_of_two_positionals_the_missing_one_is_named():
+    with pytest.raises(UsageError, match="^b is missing; give B or"):
+        parse(Pair, ["x"], prog="rushes pair", about="", example="", positional="a b")
