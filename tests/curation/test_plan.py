@@ -3,7 +3,6 @@ in tests/end_to_end. Ray believes in two cards, which decide where a scorer runs
 
 import os
 import shutil
-import signal
 import sys
 from functools import partial
 
@@ -27,6 +26,7 @@ from curation.scores.motion import Motion
 from curation.scores.text import Text
 from tests.curation.conftest import texture
 from tests.curation.scores import conftest as checkpoints
+from tests.curation.test_alone import Deadly
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -259,30 +259,21 @@ def test_ray_listens_on_this_machine_only():
                 assert connection.laddr.ip.removeprefix("::ffff:") in ("127.0.0.1", "::1"), process.info["cmdline"]
 
 
-class _Deadly(TechnicalQuality):
-    """Takes its process along on every clip of one file."""
-
-    def score(self, clips, known):
-        if any(clip.uri.endswith("poison.mp4") for clip in clips):
-            os.kill(os.getpid(), signal.SIGSEGV)
-        return super().score(clips, known)
-
-
 def test_a_video_that_kills_every_worker_costs_no_neighbour_its_result(footage, two_shots, monkeypatch):
     undisturbed = curate(config(footage, out=footage.parent / "before"))
-    shutil.copy(two_shots, footage / "poison.mp4")
-    with (footage / "poison.mp4").open("ab") as file:
+    shutil.copy(two_shots, footage / "segv.mp4")
+    with (footage / "segv.mp4").open("ab") as file:
         file.write(b"\0" * 16)  # another content, so no copy of a.mp4
-    scorers = [_Deadly(), Motion(), PerceptualHash()]
+    scorers = [Deadly(), Motion(), PerceptualHash()]
     monkeypatch.setattr(plan, "scorers_for", lambda config: scorers)
     summary = curate(config(footage, out=footage.parent / "after"))
     before, after = (Manifest.find(s.manifest) for s in (undisturbed, summary))
     clips = [c for c in after.read("clips").to_pylist() if c["uri"].endswith("a.mp4")]
     assert clips == before.read("clips").to_pylist()
     assert {v["uri"].rpartition("/")[2]: v["status"] for v in after.read("videos").to_pylist()} == {
-        "a.mp4": "ok", "empty.mp4": "failed", "poison.mp4": "failed", "text.mp4": "failed"
+        "a.mp4": "ok", "empty.mp4": "failed", "segv.mp4": "failed", "text.mp4": "failed"
     }  # fmt: skip
-    (error,) = [e for e in after.read("errors").to_pylist() if e["uri"].endswith("poison.mp4")]
+    (error,) = [e for e in after.read("errors").to_pylist() if e["uri"].endswith("segv.mp4")]
     assert (error["step"], error["error"], error["attempts"]) == ("alone", "KilledItsWorker", 2)
     assert "SIGSEGV" in error["message"]
     assert "technical_quality of the clip at 0.00 s" in error["message"]
