@@ -46,6 +46,8 @@ def find(videos: str) -> list[Source]:
         missing = [p for p in paths if not p.exists()]
         if missing:
             raise CurationError(f"videos: {videos!r} names {missing[0]}, which does not exist ({len(missing)} such)")
+    elif not root.is_file():
+        raise CurationError(f"videos: {videos!r} is no regular file; give a folder, a video or a .txt list of paths")
     else:
         paths = [root]
     return [_source(p) for p in paths]

@@ -87,3 +87,8 @@ def test_a_link_that_leads_back_multiplies_nothing(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"x")
     (tmp_path / "loop").symlink_to(tmp_path)
     assert [s.uri for s in sources.find(str(tmp_path))] == [str(tmp_path / "a.mp4")]
+
+
+def test_a_device_is_no_video():
+    with pytest.raises(CurationError, match="'/dev/null' is no regular file"):
+        sources.find("/dev/null")
