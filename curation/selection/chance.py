@@ -16,6 +16,7 @@ def uniform(names: pa.Array | pa.ChunkedArray, seed: int) -> np.ndarray:
     """A number in (0, 1) for each text, float64 (n,): the last 8 bytes of the MD5 of `text:seed`, little endian, their
     highest 53 bits."""
     with duckdb.connect() as connection:
+        connection.execute("SET enable_progress_bar = false")  # it would write on stdout
         connection.register("names", pa.table({"name": names}))
         query = "SELECT md5_number_lower(name || ':' || $seed) AS hash FROM names"
         hashes = connection.sql(query, params={"seed": str(seed)}).to_arrow_table()["hash"]

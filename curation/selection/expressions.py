@@ -81,6 +81,7 @@ def evaluate(table: pa.Table, text: str, what: str, *, truth: bool) -> pa.Chunke
 def _connection() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET enable_progress_bar = false")  # it would write on stdout
     return connection
 
 
