@@ -98,8 +98,10 @@ COMMANDS = {
         Command(
             "inspect",
             "look into a manifest",
-            "Show what a manifest holds, or ask it in SQL.",
-            'rushes inspect runs/films\nrushes inspect runs/films --sql "SELECT uri, count(*) FROM clips GROUP BY uri"',
+            "Show what a manifest holds, ask it in SQL, or browse it on a local page.",
+            "rushes inspect runs/films\n"
+            'rushes inspect runs/films --sql "SELECT uri, count(*) FROM clips GROUP BY uri"\n'
+            "rushes inspect runs/films --serve --selection runs/films/selection",
             "flows.config:InspectConfig",
             "flows.commands:inspect",
             positional="manifest",

@@ -177,7 +177,12 @@ def show_export(summary: "ExportSummary") -> None:
 
 
 def inspect(config: "InspectConfig") -> int:
-    """Print a summary of a manifest, or a query's rows."""
+    """Print a summary of a manifest, or a query's rows, or serve a page until interrupted."""
+    if config.serve:
+        from curation.browse.page import serve as serve_page
+
+        serve_page(config.manifest, selection=config.selection, policy=config.policy, port=config.port)
+        return 0
     from curation import inspect as look
 
     if not config.sql:

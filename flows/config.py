@@ -180,6 +180,24 @@ class InspectConfig(Strict):
     """Folder of a manifest, or the curation folder that holds one."""
     sql: str = ""
     """A query over the tables `clips`, `shots`, `videos`, `errors` and `duplicates`; empty shows a summary."""
+    serve: bool = False
+    """Serve a page on 127.0.0.1 to browse the clips: move thresholds, see what stays, play it, export the policy."""
+    port: int = Field(default=4280, ge=0, le=65535)
+    """Where the page is served; 0 takes a free port."""
+    selection: str = ""
+    """With serve: a selection of this manifest, to see why clips fell."""
+    policy: str = ""
+    """With serve: a policy YAML file to start from; empty judges by the default of the manifest's profile."""
+
+    @model_validator(mode="after")
+    def _for_the_page(self) -> "InspectConfig":
+        if self.serve and self.sql:
+            raise ValueError("give either sql or serve, not both")
+        if not self.serve and (self.selection or self.policy):
+            raise ValueError("selection and policy are for the page: add --serve")
+        if self.selection and self.policy:
+            raise ValueError("give either selection or policy, not both")
+        return self
 
 
 class ReportConfig(Strict):

@@ -1,0 +1,108 @@
+"""The inspector's HTTP: previews by row number, videos by their content's hash with range requests, and who may ask."""
+
+import mimetypes
+import socket
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, Response
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from curation.browse.clips import Clips, Videos
+from curation.errors import CurationError
+
+HOST = "127.0.0.1"
+_NAMES = {"127.0.0.1", "localhost"}
+_MIME = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
+_SAFE = {
+    "content-security-policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; media-src 'self'; font-src 'self' data:; connect-src 'self'; "
+        "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+class LocalOnly:
+    """Refuses whoever was sent here by another site, for HTTP and WebSockets.
+
+    A page elsewhere can have its own name resolve to 127.0.0.1 (DNS rebinding): the Host header then carries that name.
+    It can also open a socket or send a request across sites: the Origin header then is not ours.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if _name(host) not in _NAMES or (origin is not None and origin != f"http://{host}"):
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await Response("this page is served to this machine alone", 403)(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                fresh = [(k.encode(), v.encode()) for k, v in _SAFE.items()]
+                message["headers"] = [*message.get("headers", ()), *fresh]
+            await send(message)
+
+        await self.app(scope, receive, guarded)
+
+
+def _name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def application(clips: Clips, videos: Videos) -> FastAPI:
+    """The application without a page: /preview/{row} and /video/{video_id}. Nothing else of the disk can be reached."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(LocalOnly)
+
+    @app.get("/preview/{row}")
+    def preview(row: int) -> Response:
+        try:
+            picture = clips.preview(row) or b""
+        except IndexError:
+            return Response("no such clip", 404)
+        mime = next((m for magic, m in _MIME.items() if picture.startswith(magic)), None)
+        if mime is None:
+            return Response("no preview", 404)
+        return Response(picture, media_type=mime, headers={"cache-control": "private, max-age=3600"})
+
+    @app.api_route("/video/{video_id}", methods=["GET", "HEAD"])
+    def video(video_id: str) -> Response:
+        path = videos.path(video_id)
+        if path is None:
+            return Response("no such video, or its file is gone or has changed", 404)
+        mime = mimetypes.guess_type(path.name)[0] or ""
+        return FileResponse(path, media_type=mime if mime.startswith("video/") else "application/octet-stream")
+
+    return app
+
+
+def run(app: FastAPI, port: int) -> None:
+    """Serve on 127.0.0.1 until interrupted. Raises CurationError if the port is taken."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((HOST, port))
+        except OSError as error:
+            raise CurationError(f"port: {port} is taken ({error.strerror}); name another with --port") from error
+        listening.listen(128)
+        print(f"http://{HOST}:{listening.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        uvicorn.Server(config).run(sockets=[listening])
