@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,10 @@ def write(out: Path, manifest: Manifest, verdict: Verdict, summary: SelectionSum
     fresh, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
     try:
         make_folder(fresh)
-        _write_kept(fresh / "clips.parquet", manifest, verdict)
-        with writing(fresh / "rejected.parquet") as path:
-            pq.write_table(_rejected(verdict, ids), path, compression="zstd")
+        with ThreadPoolExecutor(1) as beside:  # each of the two keeps one core busy
+            rejected = beside.submit(_write_rejected, fresh / "rejected.parquet", verdict, ids)
+            _write_kept(fresh / "clips.parquet", manifest, verdict)
+            rejected.result()
         record = asdict(summary)
         record.pop("already_done")
         with writing(fresh / "selection.json") as path:
@@ -114,6 +116,11 @@ def rows_at(manifest: Manifest, positions: np.ndarray, columns: list[str]) -> li
 
 def _part(schema: pa.Schema, columns: list[str]) -> pa.Schema:
     return pa.schema([schema.field(name) for name in columns])
+
+
+def _write_rejected(path: Path, verdict: Verdict, ids: pa.ChunkedArray) -> None:
+    with writing(path) as temporary:
+        pq.write_table(_rejected(verdict, ids), temporary, compression="zstd")
 
 
 def _write_kept(path: Path, manifest: Manifest, verdict: Verdict) -> None:
