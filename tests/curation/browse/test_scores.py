@@ -79,6 +79,19 @@ def test_a_handle_stands_where_its_bound_is(low: float, width: float, step: int)
     assert axis.value(STEPS) is None
 
 
+def test_a_sample_is_enough_for_histograms_but_not_for_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SAMPLE", 300)
+    values = np.random.default_rng(2).random(1000)
+    values[::3] = np.nan
+    scores = Scores({"a": values})
+    view = scores.look({"a": Bound(min=0.5)})
+    assert (view.kept, scores.missing["a"]) == ((values >= 0.5).sum(), np.isnan(values).sum())
+    shown = values[::4]  # the least step that leaves 300 or fewer
+    axis = scores.axes["a"]
+    expected = np.histogram(np.clip(shown[shown >= 0.5], axis.low, axis.high), BARS, (axis.low, axis.high))[0]
+    assert view.histograms["a"].tolist() == expected.tolist()
+
+
 def test_a_long_tail_does_not_squeeze_the_axis() -> None:
     values = np.append(np.linspace(0, 1, 10_000), [1e6, np.inf, np.nan]).astype(np.float32)
     axis = Axis.of(values)
