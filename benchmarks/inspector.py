@@ -1,6 +1,6 @@
 """How long the inspector takes to answer a slider: the count and every score's histogram, over ten million clips.
 
-    python -m benchmarks.inspector [--clips 10000000] [--scores 12]
+    python benchmarks/inspector.py [--clips 10000000] [--scores 12]
 
 Prints, for 1, 4 and all scores bounded: the answer's time (median and worst of ten slider positions), beside the floor,
 one pass of numpy over the bounded columns on one thread (their least values), and beside DuckDB's time for the count
