@@ -32,13 +32,13 @@ def preflight(config: "PreflightConfig") -> int:
 
 
 def curate(config: "CurateConfig") -> int:
-    """Make or complete a manifest."""
+    """Make or complete a manifest; 1 if none of its videos could be measured."""
     from curation.plan import curate as run
 
     with display.progress() as progress:
         summary = run(config, progress)
     show_curation(summary)
-    return 0
+    return int(summary.videos_failed == summary.videos)
 
 
 def show_curation(summary: "CurationSummary") -> None:
@@ -58,7 +58,7 @@ def show_curation(summary: "CurationSummary") -> None:
     display.table(f"{summary.manifest}, in {summary.seconds:.1f} s", [r for r in rows if r[1] or r[0][0] != " "])
     for message in summary.messages:
         print(message)
-    if summary.errors:
+    if summary.errors and summary.shots:  # without a shot a message has said so
         print(f'The errors: rushes inspect {summary.out} --sql "SELECT uri, step, message FROM errors"')
 
 
