@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -165,6 +166,8 @@ def _result(done: Any, video: Task) -> list[Any]:
 
 def _dataset(config: CurateConfig, scorers: Sequence[Scorer], videos: Sequence[Task], cpus: int) -> "ray.data.Dataset":
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # progress and failures are told by our own means
+    # of a dead worker's task there is no second try but ours, and Ray has no other name for that yet
+    warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", DeprecationWarning)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
