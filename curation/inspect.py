@@ -8,9 +8,8 @@ import io
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +24,9 @@ from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.manifest import TABLES, Manifest, definition_of
 from curation.remarks import text_check
+
+if TYPE_CHECKING:  # imported where a query runs: see `selection.expressions`
+    from duckdb import DuckDBPyConnection
 
 _TEXT_WIDTH = 90  # of messages and reasons
 
@@ -112,9 +114,12 @@ def sql(manifest: str, query: str) -> pa.Table:
     Raises:
         CurationError: it is no single SELECT, or DuckDB finds fault with it.
     """
+    import duckdb
+
     found = Manifest.find(manifest)
     with duckdb.connect() as connection:
         connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET enable_progress_bar = false")  # it would write on stdout
         connection.execute("SET allowed_directories = [$folder]", {"folder": f"{found.root.absolute()}/"})
         connection.execute("SET enable_external_access = false")
         for name in TABLES:
@@ -134,7 +139,7 @@ def sql(manifest: str, query: str) -> pa.Table:
             raise CurationError(f"sql: {_line(error)}") from error
 
 
-def _join_duplicates(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:
+def _join_duplicates(connection: "DuckDBPyConnection", manifest: Manifest) -> None:
     """The view `duplicates`, and its columns in `clips` too; null for clips that are newer than it."""
     table = duplicates.path_of(manifest)
     if not table.is_file() or not manifest.shards():

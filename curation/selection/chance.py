@@ -1,7 +1,6 @@
 """What is left to chance, from a seed: the split of source videos and the sample. Both depend on ids alone, not on the
 order of clips, and hold when other clips join the manifest."""
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from scipy.sparse import coo_array
@@ -15,6 +14,8 @@ SIDES = ("train", "validation")
 def uniform(names: pa.Array | pa.ChunkedArray, seed: int) -> np.ndarray:
     """A number in (0, 1) for each text, float64 (n,): the last 8 bytes of the MD5 of `text:seed`, little endian, their
     highest 53 bits."""
+    import duckdb
+
     with duckdb.connect() as connection:
         connection.execute("SET enable_progress_bar = false")  # it would write on stdout
         connection.register("names", pa.table({"name": names}))

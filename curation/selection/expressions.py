@@ -8,12 +8,16 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 
 from curation.errors import CurationError
+
+# DuckDB is imported where an expression is evaluated: a long process that never does need not hold it, and where it is
+# held by threads that outlive it, as Prefect's do, it reports leaks at the end.
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 _FORBIDDEN = {
     "SUBQUERY": "a query within it",
@@ -59,6 +63,8 @@ def evaluate(table: pa.Table, text: str, what: str, *, truth: bool) -> pa.Chunke
 
     Raises CurationError as `columns_of` does, and where the value is of another kind or cannot be computed.
     """
+    import duckdb
+
     columns = columns_of(text, table.schema, what)
     with _connection() as connection:
         connection.register("clips", table.select(columns))
@@ -78,14 +84,18 @@ def evaluate(table: pa.Table, text: str, what: str, *, truth: bool) -> pa.Chunke
             raise CurationError(f"{what}: {text!r}: {_line(error)}") from error
 
 
-def _connection() -> duckdb.DuckDBPyConnection:
+def _connection() -> "DuckDBPyConnection":
+    import duckdb
+
     connection = duckdb.connect()
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET enable_progress_bar = false")  # it would write on stdout
     return connection
 
 
-def _tree(connection: duckdb.DuckDBPyConnection, text: str, what: str) -> Any:
+def _tree(connection: "DuckDBPyConnection", text: str, what: str) -> Any:
+    import duckdb
+
     try:
         text.encode()  # DuckDB calls text that is no UTF-8 a wrong argument type
         parsed = str(duckdb.SQLExpression(text))  # one expression and nothing behind it
@@ -116,7 +126,7 @@ def _references(tree: Any) -> list[str]:
     return [str(n["column_names"][0]) for n in _nodes(tree) if n.get("class") == "COLUMN_REF"]
 
 
-def _unstable(connection: duckdb.DuckDBPyConnection) -> set[str]:
+def _unstable(connection: "DuckDBPyConnection") -> set[str]:
     rows = connection.execute(
         "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE stability IS DISTINCT FROM 'CONSISTENT' "
         "AND function_type IN ('scalar', 'table')"
