@@ -13,20 +13,10 @@ from hypothesis import strategies as st
 
 from curation.errors import CurationError
 from curation.export_rows import clips_of, describe
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard, score_field
+from tests.curation.test_export import SCHEMA as EXPORTED
 
-SCHEMA = pa.schema(
-    [
-        *CLIP_IDENTITY,
-        score_field("motion", pa.float32(), "flow", "px", {"scorer": "motion", "version": 1}),
-        score_field("camera_vector", pa.list_(pa.float32()), "camera", "px", {"scorer": "motion", "version": 1}),
-        score_field("caption_image", pa.string(), "caption", "", {"scorer": "captions", "version": 1}),
-        score_field("caption_fused", pa.string(), "caption", "", {"scorer": "captions", "version": 1}),
-        score_field("phash", pa.list_(pa.uint64()), "hashes", "", {"scorer": "duplicates", "version": 1}),
-        score_field("grey_cells", pa.list_(pa.uint8()), "cells", "", {"scorer": "duplicates", "version": 1}),
-        score_field("embedding", pa.list_(pa.float16()), "picture", "", {"scorer": "tags", "version": 1}),
-    ]
-)
+SCHEMA = EXPORTED.append(score_field("look", pa.list_(pa.uint8()), "cells", "", {"scorer": "duplicates", "version": 1}))
 
 
 def row(name: str, **values: object) -> dict:
@@ -34,7 +24,7 @@ def row(name: str, **values: object) -> dict:
 
 
 def test_clips_come_by_id_without_pictures_from_a_manifest_as_from_a_selection(tmp_path: Path):
-    rows = [row(name, preview=b"\xff", phash=[1], grey_cells=[7], embedding=[0.5], motion=1.0) for name in ("c", "a")]
+    rows = [row(name, preview=b"\xff", phash=[1], look=[7], embedding=[0.5], motion=1.0) for name in ("c", "a")]
     Manifest(tmp_path / "films").commit(Shard("1", [], [], [], rows), SCHEMA)
     Manifest(tmp_path / "films").commit(Shard("2", [], [], [], [row("b")]), SCHEMA)
     (tmp_path / "selection").mkdir()
@@ -44,7 +34,7 @@ def test_clips_come_by_id_without_pictures_from_a_manifest_as_from_a_selection(t
     for folder in ("films", "selection"):
         table, content = clips_of(str(tmp_path / folder))
         assert table["clip_id"].to_pylist() == ["a", "b", "c"]
-        assert set(SCHEMA.names) - set(table.column_names) == {"preview", "phash", "grey_cells", "embedding"}
+        assert set(SCHEMA.names) - set(table.column_names) == {"preview", "phash", "look", "embedding"}
         assert clips_of(str(tmp_path / folder))[1] == content
         hashes.add(content)
     Manifest(tmp_path / "films").commit(Shard("3", [], [], [], [row("d")]), SCHEMA)

@@ -23,19 +23,10 @@ from playwright.sync_api import Locator, Page, sync_playwright
 
 from flows.config import FlowName
 from flows.serve import free_port
+from tests.browser import QUIET
 
 pytestmark = [pytest.mark.needs_chromium, pytest.mark.timeout(900)]
 
-# A browser calls home by itself; this one may only talk to the server under test.
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
 ARTIFACTS = {
     "manifest",
     "manifest-clips",

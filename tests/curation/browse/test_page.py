@@ -16,20 +16,11 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from curation.config import SelectConfig
 from curation.policy import select
+from tests.browser import QUIET
 
 pytestmark = [pytest.mark.needs_chromium, pytest.mark.timeout(300)]
 
 MOTION = [4.0, 1.0, 2.5, 3.0]  # of those that were measured
-# A browser calls home by itself; this one may only talk to the page under test.
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
 
 
 @pytest.fixture(scope="module")
