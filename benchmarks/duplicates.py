@@ -35,7 +35,8 @@ from curation.config import CurateConfig, DuplicateSettings
 from curation.decode import Decoder
 from curation.duplicates import table as duplicates
 from curation.engine import VideoPass
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard
+from curation.schema import CLIP_IDENTITY, score_field
 from curation.scores.duplicates import PerceptualHash, informative
 
 LONG_SIDE = 480  # of the copies before they are scaled

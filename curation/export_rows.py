@@ -12,7 +12,8 @@ import pyarrow.dataset as ds
 
 from curation.errors import CurationError
 from curation.inspect import readable
-from curation.manifest import CLIP_IDENTITY, Manifest
+from curation.manifest import Manifest
+from curation.schema import CLIP_IDENTITY
 
 CAPTIONS = ("caption_fused", "caption_video", "caption_image")  # the first that is there becomes the .txt
 CUT = ("start", "end", "frames", "fps", "width", "height", "starts_on_keyframe")  # what cutting needs to know

@@ -22,8 +22,9 @@ from rich.text import Text
 
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError
-from curation.manifest import TABLES, Manifest, definition_of
+from curation.manifest import Manifest
 from curation.remarks import text_check
+from curation.schema import TABLES, definition_of
 
 if TYPE_CHECKING:  # imported where a query runs: see `selection.expressions`
     from duckdb import DuckDBPyConnection

@@ -36,9 +36,10 @@ from curation.duplicates import table as duplicates
 from curation.engine import Clip, VideoPass
 from curation.errors import CurationError, UnreadableVideo
 from curation.ledger import Task, measuring, plan
-from curation.manifest import CLIP_IDENTITY, SCHEMA_VERSION, Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard
 from curation.progress import Progress, silent
 from curation.remarks import text_check, why_no_clip
+from curation.schema import CLIP_IDENTITY, SCHEMA_VERSION, score_field
 from curation.scores import scorers_for
 from curation.scores.base import Failure, Scored, Scorer, columns_of, run_scorer
 from curation.stages import BOOKED, Node, Stage, reader_share, stages_for, trimmed

@@ -22,9 +22,10 @@ from markupsafe import Markup
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.inspect import clock, counts, lengths, note, numbers, open_table, printable, readable, score_fields
-from curation.manifest import Manifest, definition_of, writing
+from curation.manifest import Manifest, writing
 from curation.pictures import contact_sheet, histogram_svg, number
 from curation.policy import SelectionSummary, Threshold, read_summary
+from curation.schema import definition_of
 
 __all__ = ["contact_sheet", "histogram_svg", "render", "write_report"]
 

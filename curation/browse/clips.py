@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError, UnreadableVideo
 from curation.inspect import open_table, readable
-from curation.manifest import Manifest, definition_of
+from curation.manifest import Manifest
+from curation.schema import definition_of
 from curation.sources import identify
 
 _IN_A_ROW = ("clip_id", "video_id", "uri", "start", "end")

@@ -10,8 +10,8 @@ from nicegui import ui
 
 from curation.browse.clips import Clips
 from curation.inspect import note, printable
-from curation.manifest import definition_of
 from curation.pictures import number
+from curation.schema import definition_of
 
 Why = Mapping[str, list[str]]
 

@@ -22,8 +22,9 @@ from curation.duplicates.perceptual import group_perceptual
 from curation.duplicates.semantic import group_semantic
 from curation.duplicates.sequences import Sequences
 from curation.errors import CurationError
-from curation.manifest import Manifest, definition_of, score_field, write_table
+from curation.manifest import Manifest, write_table
 from curation.progress import Progress, silent
+from curation.schema import definition_of, score_field
 
 KINDS = ("exact", "perceptual", "semantic")
 VERSION = 2

@@ -24,7 +24,8 @@ from curation.config import ClipSettings, ExportConfig
 from curation.decode import Decoder
 from curation.errors import CurationError
 from curation.export import export
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field, stored
+from curation.manifest import Manifest, Shard, stored
+from curation.schema import CLIP_IDENTITY, score_field
 from curation.sources import identify
 
 SCHEMA = pa.schema(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from curation.errors import CurationError
 from curation.export_rows import clips_of, describe
-from curation.manifest import Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard
+from curation.schema import score_field
 from tests.curation.test_export import SCHEMA as EXPORTED
 
 SCHEMA = EXPORTED.append(score_field("look", pa.list_(pa.uint8()), "cells", "", {"scorer": "duplicates", "version": 1}))

@@ -15,7 +15,8 @@ from curation import inspect
 from curation.config import DuplicateSettings
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard
+from curation.schema import CLIP_IDENTITY, score_field
 
 NASTY = "a\x1b[31mred\nname\u202egpm.mp4"
 SCHEMA = pa.schema(

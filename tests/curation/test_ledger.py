@@ -18,8 +18,9 @@ from curation.config import (
 )
 from curation.errors import CurationError
 from curation.ledger import measuring, plan
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard
+from curation.manifest import Manifest, Shard
 from curation.progress import silent
+from curation.schema import CLIP_IDENTITY
 
 
 @pytest.fixture

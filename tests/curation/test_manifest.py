@@ -12,7 +12,8 @@ import pytest
 
 from curation import manifest as module
 from curation.errors import CurationError
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, definition_of, read, score_field, writing
+from curation.manifest import Manifest, Shard, read, writing
+from curation.schema import CLIP_IDENTITY, definition_of, score_field
 
 SCHEMA = pa.schema(
     [*CLIP_IDENTITY, score_field("motion", pa.float32(), "flow", "px", {"scorer": "motion", "fps": 2.0})]

@@ -15,8 +15,9 @@ from curation import plan
 from curation.config import CurateConfig, CutSettings, TextSettings, WeightSettings
 from curation.engine import open_clips
 from curation.errors import CurationError
-from curation.manifest import Manifest, definition_of
+from curation.manifest import Manifest
 from curation.plan import curate
+from curation.schema import definition_of
 from curation.scores.aesthetics import TechnicalQuality
 from curation.scores.base import PIXELS, Column, Resources, Scored, Scorer, run_scorer
 from curation.scores.clip import ClipScores

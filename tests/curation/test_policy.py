@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from curation.config import DuplicateSettings, Policy, Rule, SelectConfig
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard
 from curation.policy import judge, levels, read_summary, select
+from curation.schema import CLIP_IDENTITY, score_field
 
 SCHEMA = pa.schema(
     [

@@ -5,8 +5,9 @@ import json
 import pyarrow as pa
 import pytest
 
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard
 from curation.remarks import text_check, why_no_clip
+from curation.schema import CLIP_IDENTITY, score_field
 
 
 @pytest.mark.parametrize(

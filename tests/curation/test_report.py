@@ -21,9 +21,10 @@ from curation.config import DuplicateSettings, Policy, Rule, SelectConfig
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.inspect import printable
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard
 from curation.policy import select
 from curation.report import KEPT_SHOWN, REJECTED_SHOWN, ROWS_SHOWN, positions_of, render, rows_at, write_report
+from curation.schema import CLIP_IDENTITY, score_field
 
 HOSTILE = [
     "<script>alert(1)</script>",

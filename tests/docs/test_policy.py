@@ -10,8 +10,9 @@ import yaml
 from pydantic import BaseModel
 
 from curation.config import Policy, Rule, SelectConfig
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard
 from curation.policy import levels, select
+from curation.schema import CLIP_IDENTITY, score_field
 
 PAGE = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
 WORDS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true, false"}

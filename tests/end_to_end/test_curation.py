@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.manifest import TABLES, Manifest
+from curation.manifest import Manifest
+from curation.schema import TABLES
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_videos, pytest.mark.timeout(1800)]
 SHARED = Path(__file__).parents[3] / "shared" / "videos"

@@ -16,7 +16,8 @@ import pytest
 from benchmarks.footage.small import footage
 from curation import inspect, plan
 from curation.config import CurateConfig
-from curation.manifest import Manifest, score_field, stored
+from curation.manifest import Manifest, stored
+from curation.schema import score_field
 from curation.scores.aesthetics import TechnicalQuality
 from curation.scores.duplicates import PerceptualHash
 from curation.scores.motion import Motion

@@ -133,7 +133,8 @@ def test_bad_input_is_one_line_and_writes_nothing(
 def test_an_export_that_loses_a_clip_says_so_and_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     import pyarrow as pa
 
-    from curation.manifest import CLIP_IDENTITY, Manifest, Shard
+    from curation.manifest import Manifest, Shard
+    from curation.schema import CLIP_IDENTITY
 
     row = {"clip_id": "c0", "video_id": "v", "uri": "/gone/film\x1b[31m.mp4", "start": 0.0, "end": 1.0, "frames": 25}
     Manifest(tmp_path / "films").commit(Shard("a", [], [], [], [row]), pa.schema(CLIP_IDENTITY))
@@ -152,7 +153,8 @@ def test_a_query_shows_ids_and_messages_whole(tmp_path: Path, capsys: pytest.Cap
 
     from curation.config import DuplicateSettings
     from curation.duplicates import table as duplicates
-    from curation.manifest import CLIP_IDENTITY, Manifest, Shard
+    from curation.manifest import Manifest, Shard
+    from curation.schema import CLIP_IDENTITY
 
     manifest, name, message = Manifest(tmp_path / "films"), "0123456789abcdef01234567", "why " * 40 + "\x1b[31m"
     row = {"clip_id": name, "video_id": "v", "uri": "film.mp4", "shot": 0, "start": 0.0, "end": 1.0}
@@ -218,7 +220,8 @@ def films(tmp_path: Path) -> Path:
     """A manifest of ten clips of a film with a name that would drive a terminal, their motion from 0 to 9."""
     import pyarrow as pa
 
-    from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+    from curation.manifest import Manifest, Shard
+    from curation.schema import CLIP_IDENTITY, score_field
 
     rows = [
         {"clip_id": f"c{i}", "video_id": f"v{i % 3}", "uri": "/film\x1b[31m.mp4", "start": 1.5 * i, "motion": float(i)}

@@ -12,7 +12,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from curation.config import ExportConfig
 from curation.decode import Decoder
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard
+from curation.manifest import Manifest, Shard
+from curation.schema import CLIP_IDENTITY
 from curation.sources import identify
 from flows.export import export, written
 

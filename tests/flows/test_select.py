@@ -10,7 +10,8 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from curation.config import Policy, Rule, SelectConfig
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard
+from curation.schema import CLIP_IDENTITY, score_field
 from flows.select import select
 
 

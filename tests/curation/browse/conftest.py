@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard
+from curation.schema import CLIP_IDENTITY, score_field
 from curation.sources import identify
 
 NASTY = "\"'><img src=x onerror=alert(1)>\n\u202egnp.🎬" + "long " * 30 + ".mp4"

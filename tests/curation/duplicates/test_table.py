@@ -8,7 +8,8 @@ import pytest
 from curation.config import DuplicateSettings
 from curation.duplicates.table import groups_of, holds, made_of, path_of, update
 from curation.errors import CurationError
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, definition_of, score_field
+from curation.manifest import Manifest, Shard
+from curation.schema import CLIP_IDENTITY, definition_of, score_field
 from curation.scores.duplicates import mirrored
 
 

@@ -12,7 +12,7 @@ import yaml
 import curation.policy
 from curation.config import CurateConfig, TextSettings, WeightSettings
 from curation.errors import CurationError
-from curation.manifest import definition_of, score_field
+from curation.schema import definition_of, score_field
 from curation.scores import scorers_for
 from curation.scores.base import Scored, columns_of, run_scorer
 

@@ -4,8 +4,9 @@ import pyarrow as pa
 import pytest
 
 from curation.config import DuplicateSettings, Policy, Rule
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard
 from curation.progress import silent
+from curation.schema import CLIP_IDENTITY, score_field
 from curation.selection.columns import read
 
 SCORES = ("motion", "text_area", "aesthetic")

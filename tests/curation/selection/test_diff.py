@@ -7,8 +7,9 @@ import pytest
 
 from curation.config import Policy, Rule, SelectConfig
 from curation.errors import CurationError
-from curation.manifest import CLIP_IDENTITY, Manifest, Shard, score_field
+from curation.manifest import Manifest, Shard
 from curation.policy import select
+from curation.schema import CLIP_IDENTITY, score_field
 from curation.selection.diff import ABSENT, compare
 
 SCHEMA = pa.schema([*CLIP_IDENTITY, *(score_field(s, pa.float32(), s, "", {"scorer": s}) for s in ("motion", "text"))])

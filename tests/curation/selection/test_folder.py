@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.manifest import CLIP_IDENTITY, Manifest
+from curation.manifest import Manifest
+from curation.schema import CLIP_IDENTITY
 from curation.selection.folder import rows_at
 
 COLUMNS = ["clip_id", "uri", "start"]
