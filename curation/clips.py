@@ -1,13 +1,16 @@
 """From shots to clips: bounded in length, starting on a keyframe that does not cross the cut."""
 
 import hashlib
+import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from curation.config import ClipSettings
 
 _SAME_TIME_S = 1e-4
+_EARLY_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,33 @@ def clip_id(video_id: str, start: float, end: float) -> str:
     """24 hex digits that name this stretch of this content, whatever the file is called."""
     text = f"{video_id}:{round(start * 1e6)}:{round(end * 1e6)}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def stamps(clip: Mapping[str, Any], video: Mapping[str, Any]) -> dict[str, int | None]:
+    """The ends of a clip (its row) on its stream's own clock, from the video's row: `start_pts` and `end_pts`.
+
+    Frames of the clip are those whose time stamps p have start_pts <= p < end_pts. None where the stream has no stamps.
+    """
+    first, num, den = video.get("first_pts"), video.get("time_base_num"), video.get("time_base_den")
+    if first is None or not num or not den:
+        return {"start_pts": None, "end_pts": None}
+    # as the decode counts: a frame up to a microsecond early is inside, half a tick where ticks are finer
+    early = min(_EARLY_S * den / num, 0.5)
+    return {f"{end}_pts": first + math.ceil(clip[end] * den / num - early) for end in ("start", "end")}
+
+
+def bounds(clip: Mapping[str, Any], shot: Mapping[str, Any] | None) -> dict[str, str | None]:
+    """What lies before and after a clip, from its shot's row: what bounds the shot, or `shot` where the shot goes on.
+
+    None where the shot is not known, because its video ended in a failure.
+    """
+    if shot is None:
+        return {"begins_with": None, "ends_with": None}
+    first, last = clip["start"] < shot["start"] + _SAME_TIME_S, clip["end"] > shot["end"] - _SAME_TIME_S
+    return {
+        "begins_with": shot["begins_with"] if first else "shot",
+        "ends_with": shot["ends_with"] if last else "shot",
+    }
 
 
 class Splitter:

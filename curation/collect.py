@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curation.clips import bounds, stamps
 from curation.engine import Clip, VideoPass
 from curation.ledger import Task
 from curation.manifest import Shard
@@ -88,11 +89,12 @@ class Collector:
         for uri in members:
             end = self._end[uri]
             video_id = end.video["video_id"]
+            by_number = {shot["shot"]: shot for shot in end.shots}
             videos.append(end.video)
             shots += end.shots
             errors += [error_row(uri, video_id, clip, failure) for clip, failure in end.failures]
             for row, failures in sorted(self._clips.pop(uri), key=lambda c: c[0]["start"]):
-                clips.append(row)
+                clips.append(row | stamps(row, end.video) | bounds(row, by_number.get(row["shot"])))
                 errors += [error_row(uri, video_id, row["clip_id"], failure) for failure in failures]
             self._clips[uri] = []
             self._end[uri] = End(0, end.video, [], [])
@@ -116,7 +118,8 @@ def end_of(video: Task, reading: VideoPass | None, failures: Failures, clips: in
         return End(clips, row, [], failures)
     info = reading.info
     names = "container codec pix_fmt width height coded_width coded_height rotation fps variable_rate duration frames"
-    row |= {name: getattr(info, name) for name in names.split()} | {"shots": len(reading.shots)}
+    stamped = "first_pts time_base_num time_base_den"
+    row |= {name: getattr(info, name) for name in f"{names} {stamped}".split()} | {"shots": len(reading.shots)}
     shots = [
         {
             "video_id": video.video_id,

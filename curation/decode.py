@@ -44,8 +44,10 @@ class VideoInfo:
     """What a file says of itself, and after the decode what was really there.
 
     `width` and `height` are the display size (upright, square pixels); `fps` is the average rate. `duration` (seconds)
-    and `frames` are the container's claims until the decode has ended. `damage` holds the stretches, (start, end) in
-    seconds, in which packets could not be decoded or pictures rest on ones that could not.
+    and `frames` are the container's claims until the decode has ended. `first_pts` is the first frame's time stamp, in
+    units of the stream's time base (`time_base_num` / `time_base_den` seconds); None until it is decoded, and where it
+    has none. `damage` holds the stretches, (start, end) in seconds, in which packets could not be decoded or pictures
+    rest on ones that could not.
     """
 
     uri: str
@@ -60,6 +62,9 @@ class VideoInfo:
     fps: float
     duration: float | None
     frames: int | None
+    time_base_num: int | None = None
+    time_base_den: int | None = None
+    first_pts: int | None = None
     variable_rate: bool = False
     damage: list[tuple[float, float]] = field(default_factory=list)
 
@@ -97,6 +102,7 @@ class Decoder:
                 picture = nvdec.planar(picture)  # noqa: PLW2901 - the same picture
                 if index == 0:
                     origin = (picture.pts or 0) * tick
+                    info.first_pts = picture.pts
                     info.rotation = round(picture.rotation) % 360
                     info.width, info.height = _display_size(stream, picture, info.rotation)
                     info.pix_fmt = picture.format.name
@@ -279,6 +285,8 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
         fps=float(rate) if rate and rate * _LONGEST_STILL_S > 1 else 25.0,
         duration=duration,
         frames=stream.frames or None,
+        time_base_num=stream.time_base.numerator if stream.time_base else None,
+        time_base_den=stream.time_base.denominator if stream.time_base else None,
     )
 
 

@@ -1,12 +1,20 @@
-"""What the manifest's columns are: names, types, units and meanings, as they lie in the Parquet files."""
+"""What the manifest's columns are: names, types, units and meanings, as they lie in the Parquet files.
+
+Every file says which version of this schema it was written with; one that says nothing is of version 1. A new version
+only adds columns: none is ever renamed, given another type or another meaning, or taken away. So a file of an older
+version is read as it lies, with nulls for what it lacks (`current`), and files of several versions are one table.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+from curation.errors import CurationError
+
+SCHEMA_VERSION = 2
+VERSION_KEY = "rushes.schema_version"
 TABLES = ("videos", "shots", "errors", "clips")
 
 
@@ -15,54 +23,56 @@ def _field(name: str, kind: pa.DataType, description: str, unit: str = "") -> pa
     return pa.field(name, kind, metadata=metadata)
 
 
+def _table(*fields: pa.Field) -> pa.Schema:
+    return pa.schema(fields, {VERSION_KEY: str(SCHEMA_VERSION)})
+
+
 _SECONDS = "s"
-VIDEOS = pa.schema(
-    [
-        _field("uri", pa.string(), "where the file was read"),
-        _field("video_id", pa.string(), "hash of the content; null when it could not be read"),
-        _field("size_bytes", pa.int64(), "size of the file", "byte"),
-        _field("modified_ns", pa.int64(), "time of the last change since the epoch", "ns"),
-        _field("status", pa.string(), "ok, failed, or duplicate (the same bytes as another file)"),
-        _field("message", pa.string(), "why it failed, or what it duplicates"),
-        _field("container", pa.string(), "container format"),
-        _field("codec", pa.string(), "video codec"),
-        _field("pix_fmt", pa.string(), "pixel format"),
-        _field("width", pa.int32(), "display width: upright, square pixels", "px"),
-        _field("height", pa.int32(), "display height: upright, square pixels", "px"),
-        _field("coded_width", pa.int32(), "stored width", "px"),
-        _field("coded_height", pa.int32(), "stored height", "px"),
-        _field("rotation", pa.int32(), "counter-clockwise turn that makes it upright", "degree"),
-        _field("fps", pa.float64(), "frames decoded over duration", "1/s"),
-        _field("variable_rate", pa.bool_(), "whether the frame rate varies"),
-        _field("duration", pa.float64(), "from the first frame to the end of the last", _SECONDS),
-        _field("frames", pa.int64(), "frames decoded"),
-        _field("shots", pa.int32(), "shots found"),
-        _field("clips", pa.int32(), "clips made"),
-    ]
+_KINDS = "cut, fade, dissolve or damage"
+VIDEOS = _table(
+    _field("uri", pa.string(), "where the file was read"),
+    _field("video_id", pa.string(), "hash of the content; null when it could not be read"),
+    _field("size_bytes", pa.int64(), "size of the file", "byte"),
+    _field("modified_ns", pa.int64(), "time of the last change since the epoch", "ns"),
+    _field("status", pa.string(), "ok, failed, or duplicate (the same bytes as another file)"),
+    _field("message", pa.string(), "why it failed, or what it duplicates"),
+    _field("container", pa.string(), "container format"),
+    _field("codec", pa.string(), "video codec"),
+    _field("pix_fmt", pa.string(), "pixel format"),
+    _field("width", pa.int32(), "display width: upright, square pixels", "px"),
+    _field("height", pa.int32(), "display height: upright, square pixels", "px"),
+    _field("coded_width", pa.int32(), "stored width", "px"),
+    _field("coded_height", pa.int32(), "stored height", "px"),
+    _field("rotation", pa.int32(), "counter-clockwise turn that makes it upright", "degree"),
+    _field("fps", pa.float64(), "frames decoded over duration", "1/s"),
+    _field("variable_rate", pa.bool_(), "whether the frame rate varies"),
+    _field("duration", pa.float64(), "from the first frame to the end of the last", _SECONDS),
+    _field("frames", pa.int64(), "frames decoded"),
+    _field("first_pts", pa.int64(), "presentation time stamp of the first frame, where all times begin", "time base"),
+    _field("time_base_num", pa.int32(), "numerator of the time base of the stream's time stamps", _SECONDS),
+    _field("time_base_den", pa.int32(), "denominator of it"),
+    _field("shots", pa.int32(), "shots found"),
+    _field("clips", pa.int32(), "clips made"),
 )
-SHOTS = pa.schema(
-    [
-        _field("video_id", pa.string(), "hash of the video's content"),
-        _field("uri", pa.string(), "where the video was read"),
-        _field("shot", pa.int32(), "number of the shot in its video, from 0"),
-        _field("start", pa.float64(), "first clean frame, from the video's first frame", _SECONDS),
-        _field("end", pa.float64(), "end of the last clean frame", _SECONDS),
-        _field("begins_with", pa.string(), "start, cut, fade, dissolve or damage"),
-        _field("ends_with", pa.string(), "end, cut, fade, dissolve or damage"),
-        _field("clips", pa.int32(), "clips made of it"),
-        _field("reason", pa.string(), "why it gave no clip; null if it gave one"),
-    ]
+SHOTS = _table(
+    _field("video_id", pa.string(), "hash of the video's content"),
+    _field("uri", pa.string(), "where the video was read"),
+    _field("shot", pa.int32(), "number of the shot in its video, from 0"),
+    _field("start", pa.float64(), "first clean frame, from the video's first frame", _SECONDS),
+    _field("end", pa.float64(), "end of the last clean frame", _SECONDS),
+    _field("begins_with", pa.string(), f"start, {_KINDS}"),
+    _field("ends_with", pa.string(), f"end, {_KINDS}"),
+    _field("clips", pa.int32(), "clips made of it"),
+    _field("reason", pa.string(), "why it gave no clip; null if it gave one"),
 )
-ERRORS = pa.schema(
-    [
-        _field("uri", pa.string(), "the file concerned"),
-        _field("video_id", pa.string(), "hash of its content; null when it could not be read"),
-        _field("clip_id", pa.string(), "the clip concerned; null when it is the whole video"),
-        _field("step", pa.string(), "what was being done: open, probe, decode, or a scorer's name"),
-        _field("error", pa.string(), "kind of failure"),
-        _field("message", pa.string(), "what went wrong, in words"),
-        _field("attempts", pa.int32(), "how often it was tried"),
-    ]
+ERRORS = _table(
+    _field("uri", pa.string(), "the file concerned"),
+    _field("video_id", pa.string(), "hash of its content; null when it could not be read"),
+    _field("clip_id", pa.string(), "the clip concerned; null when it is the whole video"),
+    _field("step", pa.string(), "what was being done: open, probe, decode, or a scorer's name"),
+    _field("error", pa.string(), "kind of failure"),
+    _field("message", pa.string(), "what went wrong, in words"),
+    _field("attempts", pa.int32(), "how often it was tried"),
 )
 CLIP_IDENTITY = [
     _field("clip_id", pa.string(), "hash of the video's content, start and end"),
@@ -71,6 +81,10 @@ CLIP_IDENTITY = [
     _field("shot", pa.int32(), "number of its shot in the video, from 0"),
     _field("start", pa.float64(), "first frame, from the video's first frame", _SECONDS),
     _field("end", pa.float64(), "end, exclusive", _SECONDS),
+    _field("start_pts", pa.int64(), "its frames' time stamps in the stream are this and above", "time base"),
+    _field("end_pts", pa.int64(), "and below this", "time base"),
+    _field("begins_with", pa.string(), f"what lies before it: start, {_KINDS}; shot where the shot goes on"),
+    _field("ends_with", pa.string(), f"what lies after it: end, {_KINDS}; shot where the shot goes on"),
     _field("start_frame", pa.int64(), "number of the first frame in presentation order, from 0"),
     _field("frames", pa.int32(), "frames in the clip"),
     _field("fps", pa.float64(), "frames over length", "1/s"),
@@ -93,3 +107,45 @@ def definition_of(field: pa.Field) -> dict[str, Any] | None:
     """How a column was measured; None for columns that are no score."""
     raw = (field.metadata or {}).get(b"definition")
     return json.loads(raw) if raw else None
+
+
+def version_of(physical: pa.Schema) -> int:
+    """The schema version that a file was written with. Raises CurationError where it is no number."""
+    raw = (physical.metadata or {}).get(VERSION_KEY.encode(), b"1")
+    if not raw.isdigit() or not int(raw):
+        raise CurationError(f"manifest: {raw!r} is no schema version; restore its files, or choose another manifest")
+    return int(raw)
+
+
+def current(table: str, physical: pa.Schema) -> pa.Schema:
+    """The schema to read a table (videos, shots, errors, clips) under, for a file's own schema of any known version.
+
+    Raises CurationError for a version that is newer than this code.
+    """
+    version = version_of(physical)
+    if version > SCHEMA_VERSION:
+        raise CurationError(
+            f"manifest: its {table} have schema version {version}, and this version of rushes knows {SCHEMA_VERSION}; "
+            "install a newer one, or choose another manifest"
+        )
+    for known in range(version, SCHEMA_VERSION):
+        physical = UPGRADES[known](table, physical)
+    return physical.with_metadata({**(physical.metadata or {}), VERSION_KEY.encode(): str(SCHEMA_VERSION).encode()})
+
+
+def _adds(**columns: str) -> Callable[[str, pa.Schema], pa.Schema]:
+    """A step that adds the named columns of each table, where they stand in this version."""
+
+    def step(table: str, schema: pa.Schema) -> pa.Schema:
+        new = set(columns.get(table, "").split()) - set(schema.names)
+        for at, field in enumerate({"videos": VIDEOS, "clips": CLIP_IDENTITY}.get(table, [])):
+            schema = schema.insert(min(at, len(schema)), field) if field.name in new else schema
+        return schema
+
+    return step
+
+
+UPGRADES: dict[int, Callable[[str, pa.Schema], pa.Schema]] = {
+    1: _adds(videos="first_pts time_base_num time_base_den", clips="start_pts end_pts begins_with ends_with"),
+}
+"""By version: what makes its schema that of the next one."""

@@ -1,12 +1,13 @@
 """Splitting of shots into clips."""
 
 import itertools
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.clips import Splitter, clip_id
+from curation.clips import Splitter, bounds, clip_id, stamps
 from curation.config import ClipSettings
 
 SETTINGS = ClipSettings(min_length_s=1.0, max_length_s=4.0, max_snap_s=1.0)
@@ -93,3 +94,39 @@ def test_the_name_depends_on_content_and_times_alone():
 def test_lengths_must_be_ordered():
     with pytest.raises(ValueError, match="below min_length_s"):
         ClipSettings(min_length_s=5, max_length_s=2)
+
+
+@given(
+    base=st.sampled_from([Fraction(1, 90_000), Fraction(1, 1000), Fraction(1001, 30_000), Fraction(1, 10**9)]),
+    first=st.integers(-(10**6), 10**12),
+    gaps=st.lists(st.integers(1, 5000), min_size=2, max_size=30),
+    ends=st.tuples(st.integers(0, 30), st.integers(0, 30)),
+)
+def test_stamps_of_a_clip_between_frames_are_those_frames_own(base, first, gaps, ends):
+    """The engine's clock is in floating point and starts at the first frame; the way back is exact."""
+    pts = list(itertools.accumulate(gaps, initial=first))
+    start, end = sorted(min(e, len(gaps)) for e in ends)
+    tick = float(base)
+    row = {"start": pts[start] * tick - first * tick, "end": pts[end] * tick - first * tick}
+    video = {"first_pts": first, "time_base_num": base.numerator, "time_base_den": base.denominator}
+    assert stamps(row, video) == {"start_pts": pts[start], "end_pts": pts[end]}
+
+
+def test_a_stream_without_stamps_has_none():
+    none = {"start_pts": None, "end_pts": None}
+    assert stamps({"start": 0.0, "end": 1.0}, {}) == none
+    assert stamps({"start": 0.0, "end": 1.0}, {"first_pts": None, "time_base_num": 1, "time_base_den": 25}) == none
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "told"),
+    [
+        (2.0, 5.0, ("fade", "end")),
+        (2.00001, 5.0, ("fade", "end")),  # a time stamp that was rounded
+        (2.5, 5.0, ("shot", "end")),  # from the first keyframe on
+        (2.0, 4.2, ("fade", "shot")),
+    ],
+)
+def test_a_clip_is_bounded_by_its_shot_or_lies_inside_it(start, end, told):
+    shot = {"start": 2.0, "end": 5.0, "begins_with": "fade", "ends_with": "end"}
+    assert tuple(bounds({"start": start, "end": end}, shot).values()) == told
