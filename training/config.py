@@ -102,7 +102,8 @@ class DataSettings(Strict):
     captions: CaptionWeights = CaptionWeights()
     """How often each caption is shown."""
     holdout_share: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the clips kept for evaluation, split by source video; at least one where there are two or more."""
+    """Share of the clips kept for evaluation, split by source video; at least one where there are two or more. A
+    selection that splits says itself which they are."""
     cache: str = ""
     """Folder for decoded frames; empty takes the folder `cache` beside the checkpoint."""
     cache_gb: float = Field(default=4.0, ge=0)

@@ -18,15 +18,22 @@ from training.checkpoint import Checkpoint, Lineage
 from training.conditioning import Conditioner
 from training.config import Device, Formulation, Stage, Trainable, TrainStageConfig, TrainStagedConfig
 from training.curve import draw_curve
-from training.data import ClipData, Selection, best, read_selection, split_holdout
+from training.data import ClipData
 from training.ema import EMA
 from training.errors import TrainingError
 from training.evaluate import denoising_error
+from training.selection import Selection, best, drawn, read_selection, split_holdout
 from training.trainer import OnEvent, TrainState, train
 
 RESULT, METRICS, CURVE = "result.json", "metrics.jsonl", "loss.png"
 # of a stage's configuration, what cannot change its result
 _INCIDENTAL = {"selection": True, "out": True, "parent": True, "device": True, "cpu_threads": True, "log_seconds": True}
+
+_SPLITS = {  # of which something is to be said
+    "by policy": "held-out clips are those that the policy's split sets aside",
+    "by clip": "held-out clips are split by clip: the selection has one video",
+    "none": "no clip is held out: the errors will be those of training clips",
+}
 
 
 class Stopped(Exception):  # noqa: N818 - an ordinary exit, not an error
@@ -50,7 +57,7 @@ class StageResult:
     loss_last: float  # and of the last quarter
     clips: int
     held_out_clips: int
-    split: str  # how clips were held out: by video, by clip, or none (then the errors are those of training clips)
+    split: str  # how clips were held out: by policy, video or clip, or none (then the errors are of training clips)
     error_untrained: dict[str, float]  # a new network of the same sizes
     error_start: dict[str, float]  # what the stage began with
     error_trained: dict[str, float]  # the averaged weights at its end
@@ -133,10 +140,11 @@ def _train_stage(
 
     say("reading clips")
     training, held, split = split_holdout(selection.clips, config.data.holdout_share)
+    training = drawn(training)
     if config.optim.best_fraction < 1:
         training = best(training, config.optim.best_fraction)
-    if split != "by video":
-        say(f"held-out clips are split {split}: the selection has one {'video' if split == 'by clip' else 'clip'}")
+    if split in _SPLITS:
+        say(_SPLITS[split])
     cache = Path(config.data.cache) if config.data.cache else out / "cache"
     frames = None if config.stage == Stage.image_pretrain else config.data.frames
 

@@ -1,6 +1,7 @@
 """Policies against numpy, and selections as they lie on disk."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -319,7 +320,7 @@ def test_split_and_weight_are_columns_of_the_selection(manifest, tmp_path):
 
 
 def test_training_reads_a_selection_with_more_columns(manifest, tmp_path):
-    from training.data import read_selection
+    from training.selection import read_selection
 
     columns = {f.name: f for f in SCHEMA}
     rows = [r | {"fps": 25.0} for r in manifest.read("clips").to_pylist()]
@@ -331,8 +332,11 @@ def test_training_reads_a_selection_with_more_columns(manifest, tmp_path):
         select(SelectConfig(manifest=str(made.root), out=str(out), inline_policy=policy))
     policy = policy.model_copy(update={"weight": "motion"})
     summary = select(SelectConfig(manifest=str(made.root), out=str(out), inline_policy=policy))
-    assert len(read_selection(str(out)).clips) == summary.kept > 50
-    assert read_selection(str(out)).hash == summary.selection_hash
+    read = read_selection(str(out))
+    assert len(read.clips) == summary.kept > 50
+    assert read.hash == summary.selection_hash
+    assert Counter(clip.split for clip in read.clips) == summary.split
+    assert {c.clip_id: c.weight for c in read.clips}.items() <= {r["clip_id"]: r["motion"] or 0 for r in rows}.items()
 
 
 def test_a_column_is_not_written_twice(tmp_path):

@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 
 from training.config import DataSettings, ModelSettings, OptimSettings, TrainStageConfig
+from training.selection import Clip
 
 settings.register_profile("rushes", deadline=None)  # the first example pays for lazy imports
 settings.load_profile("rushes")
@@ -31,6 +32,12 @@ def write_video(path: Path, colour: tuple[int, int, int], frames: int = FRAMES, 
             picture[16:32, i : i + 16] = colour
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
+
+
+def clip(i=0, video="v", **more) -> Clip:
+    """A clip of 2 s that no file need hold."""
+    fields = {"clip_id": f"c{i}", "video_id": video, "uri": "x.mp4", "start": 0.0, "end": 2.0, "fps": 12.0}
+    return Clip(**{**fields, "width": 64, "height": 48, "motion": 1.0, "captions": ("a", "b", "c"), **more})
 
 
 @dataclass

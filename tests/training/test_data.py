@@ -1,22 +1,16 @@
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from tests.training.conftest import clip
 from training.config import CaptionWeights, DataSettings
-from training.data import Clip, ClipData, best, collate, read_selection, split_holdout
+from training.data import ClipData, collate
 from training.errors import TrainingError
+from training.selection import read_selection
 
 SETTINGS = DataSettings(height=48, width=64, frames=3, fps=[6.0, 12.0])
-
-
-def clip(i=0, video="v", **more):
-    fields = {"clip_id": f"c{i}", "video_id": video, "uri": "x.mp4", "start": 0.0, "end": 2.0, "fps": 12.0}
-    return Clip(**{**fields, "width": 64, "height": 48, "motion": 1.0, "captions": ("a", "b", "c"), **more})
 
 
 def data(footage, frames=3, cache_gb=4.0, warn=None, clips=None, **settings):
@@ -34,80 +28,66 @@ def frame_number(pixels):
     return np.round((np.median(pixels[..., :8, :, :], axis=(-3, -2, -1)) - 20) / 8)
 
 
-class TestSelection:
-    def test_reads_every_row(self, footage):
-        selection = read_selection(footage.selection, "technical_quality")
-        assert [c.clip_id for c in selection.clips] == ["0-0", "0-1", "1-0", "1-1", "2-0", "2-1"]
-        assert selection.clips[3].captions == ("a green square", "a square moves, clip 1", "")
-        assert selection.clips[3].rank == pytest.approx(0.11)
+class TestWeights:
+    """Each of four clips has its own caption, which tells it apart."""
 
-    def test_hash_is_of_the_content_and_not_of_the_order(self, footage):
-        turned = read_selection(footage.write("turned", footage.rows[::-1]))
-        other = read_selection(footage.write("other", [{**footage.rows[0], "end": 0.9}, *footage.rows[1:]]))
-        same = read_selection(footage.selection)
-        assert turned.hash == same.hash == read_selection(footage.selection, "technical_quality").hash
-        assert other.hash != same.hash
+    WEIGHTS = (1.0, 0.0, 6.0, 3.0)
 
-    def test_optional_columns_may_be_missing(self, footage):
-        rows = [{k: v for k, v in row.items() if not k.startswith(("caption", "motion"))} for row in footage.rows]
-        first = read_selection(footage.write("bare", rows)).clips[0]
-        assert first.captions == ("", "", "")
-        assert np.isnan(first.motion)
+    def weighted(self, footage, weights=WEIGHTS, **more) -> ClipData:
+        uri = footage.rows[0]["uri"]
+        clips = [clip(i, uri=uri, end=1.0, captions=(f"{i}", "", ""), weight=w) for i, w in enumerate(weights)]
+        return data(footage, frames=None, clips=clips, text_drop=0.0, height=8, width=8, **more)
 
-    def test_definition_of_the_motion_score(self, footage):
-        folder = footage.write("defined", footage.rows, definition='{"scorer": "motion", "version": 1}')
-        assert read_selection(folder).motion_definition == {"scorer": "motion", "version": 1}
-        assert read_selection(footage.selection).motion_definition is None
+    def test_clips_are_drawn_in_proportion(self, footage):
+        draws, ours = 2000, self.weighted(footage)
+        seen = Counter(int(ours.example(n).caption) for n in range(draws))
+        for i, weight in enumerate(self.WEIGHTS):
+            p = weight / sum(self.WEIGHTS)
+            assert abs(seen[i] - draws * p) <= 4 * np.sqrt(draws * p * (1 - p))  # of 0 exactly none
 
-    def test_what_is_wrong_is_named(self, footage, tmp_path):
-        with pytest.raises(TrainingError, match="does not exist"):
-            read_selection(str(tmp_path))
-        with pytest.raises(TrainingError, match=r"no column beauty; it has .*technical_quality"):
-            read_selection(footage.selection, "beauty")
-        with pytest.raises(TrainingError, match="no column video_id"):
-            read_selection(footage.write("novideo", [{"clip_id": "a"}]))
-        pq.write_table(pa.Table.from_pylist(footage.rows)[:0], tmp_path / "clips.parquet")
-        with pytest.raises(TrainingError, match="keeps no clip"):
-            read_selection(str(tmp_path))
-        (tmp_path / "clips.parquet").write_text("nonsense")
-        with pytest.raises(TrainingError, match="cannot be read"):
-            read_selection(str(tmp_path))
+    def test_draws_do_not_depend_on_one_another(self, footage):
+        """Pairs of neighbouring draws come as often as the product of their shares says."""
+        draws, ours = 2000, self.weighted(footage)
+        seen = [int(ours.example(n).caption) for n in range(draws + 1)]
+        pairs = Counter(pairwise(seen))
+        for a in (0, 2, 3):
+            for b in (0, 2, 3):
+                p = self.WEIGHTS[a] * self.WEIGHTS[b] / sum(self.WEIGHTS) ** 2
+                assert abs(pairs[a, b] - draws * p) <= 5 * np.sqrt(draws * p * (1 - p))
 
+    def test_only_proportions_count(self, footage):
+        one, ten = self.weighted(footage), self.weighted(footage, [8 * w for w in self.WEIGHTS])
+        assert [one.example(n).caption for n in range(200)] == [ten.example(n).caption for n in range(200)]
 
-class TestSplit:
-    @given(
-        videos=st.lists(st.integers(0, 9), min_size=1, max_size=40),
-        share=st.floats(0.01, 0.9),
-    )
-    def test_no_video_is_on_both_sides(self, videos, share):
-        clips = [clip(i, f"v{v}") for i, v in enumerate(videos)]
-        training, held, how = split_holdout(clips, share)
-        assert sorted(c.clip_id for c in training + held) == sorted(c.clip_id for c in clips)
-        assert training
-        if len(set(videos)) > 1:
-            assert how == "by video"
-            assert held
-            assert not {c.video_id for c in training} & {c.video_id for c in held}
-            smallest = min(Counter(videos).values())
-            assert len(held) <= max(share * len(clips), smallest)
-        elif len(clips) > 1:
-            assert how == "by clip"
-            assert held
+    def test_resumed_draws_are_those_that_would_have_come(self, footage):
+        whole, resumed = self.weighted(footage), self.weighted(footage)
+        for n in range(37, 60):
+            a, b = whole.example(n), resumed.example(n)
+            assert np.array_equal(a.pixels, b.pixels)
+            assert a.caption == b.caption
 
-    def test_one_clip_is_not_split(self):
-        assert split_holdout([clip()], 0.5) == ([clip()], [], "none")
+    def test_another_seed_draws_otherwise(self, footage):
+        ours = self.weighted(footage)
+        first = [ours.example(n).caption for n in range(40)]
+        ours.seed = 1
+        assert [ours.example(n).caption for n in range(40)] != first
 
-    def test_more_videos_do_not_move_old_ones_out_of_training(self):
-        few, many = ([clip(i, f"v{i}") for i in range(n)] for n in (20, 21))
-        held = [{c.video_id for c in split_holdout(clips, 0.2)[1]} for clips in (few, many)]
-        assert len(held[0] & held[1]) >= len(held[0]) - 1
+    def test_a_clip_that_is_gone_leaves_its_draws_to_the_next(self, footage, tmp_path):
+        uri, warnings = footage.rows[0]["uri"], []
+        clips = [
+            clip(0, uri=str(tmp_path / "gone.mp4"), weight=9.0),
+            clip(1, uri=uri, captions=("1", "", ""), weight=1.0),
+        ]
+        ours = data(footage, frames=None, clips=clips, text_drop=0.0, cache_gb=0.0, warn=warnings.append)
+        assert {ours.example(n).caption for n in range(10)} == {"1"}
+        assert all("the next clip stands in" in w for w in warnings)
 
-
-def test_best_keeps_the_highest_and_puts_the_unranked_last():
-    clips = [clip(i, rank=r) for i, r in enumerate([0.1, float("nan"), 0.9, 0.5])]
-    assert [c.clip_id for c in best(clips, 0.5)] == ["c2", "c3"]
-    assert [c.clip_id for c in best(clips, 0.75)] == ["c0", "c2", "c3"]
-    assert len(best(clips, 0.01)) == 1
+    def test_without_weights_examples_are_what_they_were(self, footage):
+        """A permutation an epoch, by a generator of seed and epoch."""
+        ours = self.weighted(footage, [None] * 4)
+        for epoch in range(5):
+            order = np.random.default_rng([0, 1, epoch]).permutation(4)
+            assert [int(ours.example(4 * epoch + i).caption) for i in range(4)] == order.tolist()
 
 
 class TestExamples:

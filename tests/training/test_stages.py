@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from training import checkpoint as checkpoints
+from training import stages
 from training.config import Device, Stage, TrainStagedConfig
 from training.errors import TrainingError
 from training.stages import METRICS, RESULT, Stopped, run_stage, run_staged
@@ -159,6 +160,64 @@ def test_a_checkpoint_that_was_tampered_with_is_not_reused(tiny):
 def test_v_prediction_trains_too(tiny):
     result = run_stage(tiny(formulation="v", optim={"samples": 240}))
     assert result.error_trained["mean"] < result.error_untrained["mean"]
+
+
+@pytest.fixture
+def policy_rows(footage):
+    """The fixture's clips as a policy with a split and weights writes them: the second video is for validation."""
+    return [
+        {**row, "split": "validation" if row["video_id"] == "video1" else "train", "weight": float(1 + 3 * i)}
+        for i, row in enumerate(footage.rows)
+    ]
+
+
+def test_what_the_policy_sets_aside_is_never_trained_on(tiny, footage, policy_rows, monkeypatch):
+    made, drawn = [], []
+
+    class Watched(stages.ClipData):
+        def __post_init__(self):
+            super().__post_init__()
+            made.append([c.video_id for c in self.clips])
+
+        def _draw(self, clip, rng):
+            drawn.append(clip.video_id)
+            return super()._draw(clip, rng)
+
+    monkeypatch.setattr(stages, "ClipData", Watched)
+    events = []
+    result = run_stage(tiny(selection=footage.write("policy", policy_rows)), events.append)
+    assert made == [["video0", "video0", "video2", "video2"], ["video1", "video1"]]
+    assert set(drawn) == {"video0", "video2"}
+    assert len(drawn) == 24
+    assert (result.split, result.clips, result.held_out_clips) == ("by policy", 4, 2)
+    assert any("policy's split" in e.get("phase", "") for e in events)
+
+
+def test_a_clip_of_weight_0_is_not_among_the_best(tiny, footage, policy_rows):
+    rows = [{**row, "weight": 0.0 if row["clip_id"] == "2-1" else 1.0} for row in policy_rows]
+    best = tiny(selection=footage.write("zero", rows), optim={"best_fraction": 0.5})
+    assert run_stage(best).clips == 2  # of three
+    none = [{**row, "weight": 0.0} for row in policy_rows]
+    with pytest.raises(TrainingError, match="every clip for training has weight 0"):
+        run_stage(tiny(selection=footage.write("none", none)))
+
+
+def test_resumed_with_weights_is_bit_identical_to_uninterrupted(tiny, footage, policy_rows, tmp_path):
+    selection = footage.write("resumed", policy_rows)
+    whole = run_stage(tiny(selection=selection, out=str(tmp_path / "whole")))
+    config = tiny(selection=selection, out=str(tmp_path / "parts"))
+    with pytest.raises(Stopped):
+        run_stage(config, stop=interrupt_after(3))
+    a, b = weights(whole.out), weights(run_stage(config).out)
+    assert same(a.weights, b.weights)
+    assert same(a.ema, b.ema)
+
+
+def test_other_weights_train_again(tiny, footage, policy_rows):
+    assert not run_stage(tiny(selection=footage.write("weights", policy_rows))).reused
+    events, even = [], [{**row, "weight": 1.0} for row in policy_rows]
+    assert not run_stage(tiny(selection=footage.write("weights", even)), events.append).reused
+    assert [e["differs"] for e in events if "differs" in e] == [["selection"]]
 
 
 def test_one_video_is_split_by_clip_and_said_so(tiny, footage):
