@@ -9,6 +9,7 @@ import pytest
 
 from curation import schema as module
 from curation.errors import CurationError
+from curation.manifest import Manifest, Shard
 from curation.schema import (
     CLIP_IDENTITY,
     ERRORS,
@@ -81,6 +82,28 @@ def test_a_version_1_fragment_reads_as_today_with_nulls_for_what_it_lacks(tmp_pa
     assert set(after.column_names) - set(before.column_names) == ADDED.get(table, set())
     assert all(after[name].null_count == len(after) for name in ADDED.get(table, ()))
     assert version_of(after.schema) == SCHEMA_VERSION
+
+
+def test_a_version_1_manifest_is_read_and_goes_on(tmp_path):
+    for table in TABLES:
+        (tmp_path / table).mkdir()
+        pq.write_table(old(table), tmp_path / table / "a.parquet")
+    manifest = Manifest(tmp_path)
+    assert manifest.read("clips", ["clip_id", "end_pts"]).to_pylist()[2] == {"clip_id": "text 2", "end_pts": None}
+    rows = {"videos": [{"uri": "new", "first_pts": 9}], "clips": [{"clip_id": "new", "end_pts": 7, "ends_with": "cut"}]}
+    manifest.commit(Shard("b", rows["videos"], [], [], rows["clips"]), manifest.schema("clips"))
+    assert manifest.read("videos")["first_pts"].to_pylist() == [None, None, None, 9]
+    assert manifest.read("clips")["ends_with"].to_pylist() == [None, None, None, "cut"]
+    assert manifest.read("shots")["begins_with"].to_pylist() == ["text 0", "text 1", "text 2"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_manifest_from_the_future_is_refused(tmp_path, table):
+    for name in TABLES:
+        (tmp_path / name).mkdir()
+        pq.write_table(old(name).replace_schema_metadata({VERSION_KEY: "3"}), tmp_path / name / "a.parquet")
+    with pytest.raises(CurationError, match="install a newer one"):
+        Manifest(tmp_path).read(table)
 
 
 @pytest.mark.parametrize("table", ["videos", "shots", "errors"])
