@@ -55,21 +55,31 @@ def look_alike(a: Looks, b: Looks, pairs: np.ndarray, bits: float, still: np.nda
 
     The distance is the angle between the details in bits of 64: random hyperplanes tell so many of 64 apart (Charikar
     2002); at most SHARE of `bits` may. The frames must also match better than in another order, unless nothing changes:
-    that excuse counts only for the pairs that are `still`, bool (n,). inf for a clip without detail.
+    that excuse counts only for the pairs that are `still`, bool (n,). inf for a clip without detail and for pairs of
+    other colours.
     """
     distance, same = np.full(len(pairs), np.inf, np.float32), np.zeros(len(pairs), bool)
-    for at in range(0, len(pairs), _CHUNK):
-        rows = slice(at, at + _CHUNK)
+    coloured = np.flatnonzero(_of_one_colour(a, b, pairs))  # costs little, and leaves a fifth of what hashes suspect
+    for at in range(0, len(coloured), _CHUNK):
+        rows = coloured[at : at + _CHUNK]
         i, j = pairs[rows].T
         x, y = a.detail(i), b.detail(j)
         told = np.minimum(x.std(axis=(1, 2)), y.std(axis=(1, 2))) >= MIN_STRUCTURE
         right = _angle(x, y)
         wrong = (_angle(x, y[:, [1, 2, 0]]) + _angle(x, y[:, [2, 0, 1]])) / 2
         contrast = right + 0.5 <= CONTRAST * (wrong + 0.5)
-        coloured = np.abs(a.colour[i].astype(np.int16) - b.colour[j]).max(axis=1) <= MAX_COLOUR
         distance[rows] = np.where(told, right, np.inf)
-        same[rows] = told & coloured & (right <= SHARE * bits) & (contrast | (still[rows] & (wrong <= STILL_BITS)))
+        same[rows] = told & (right <= SHARE * bits) & (contrast | (still[rows] & (wrong <= STILL_BITS)))
     return same, distance
+
+
+def _of_one_colour(a: Looks, b: Looks, pairs: np.ndarray) -> np.ndarray:
+    """Which pairs have nearly the same mean red, green and blue, bool (n,)."""
+    out = np.ones(len(pairs), bool)
+    for channel in range(a.colour.shape[1]):
+        x, y = a.colour[:, channel], b.colour[:, channel]
+        out &= np.abs(x[pairs[:, 0]].astype(np.int16) - y[pairs[:, 1]]) <= MAX_COLOUR
+    return out
 
 
 def look_different(a: Looks, b: Looks, pairs: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curation.duplicates.groups import Grouping, one_of_each_shot, stars
-from curation.duplicates.index import candidates
+from curation.duplicates.index import candidates, distinct_pairs
 from curation.duplicates.looks import Looks, look_alike, look_different, neighbours
 from curation.duplicates.sequences import Sequences, alike
 from curation.scores.duplicates import MIN_INFORMATION, information
@@ -86,12 +86,14 @@ class _Clips:
             found = np.sort(found % count, axis=1)  # a mirrored clip near another's picture: the pair is what matters
         else:
             found = candidates(flat, owner)
+        shorter, longer = np.sort(self.hashes.lengths[found], axis=1).T
+        found = found[5 * shorter >= 3 * longer]  # others are never alike: see `sequences`
         if self.looks is not None:
             near = neighbours(
                 self.looks, np.flatnonzero(alive & self.plain), self.bits, with_mirrored=self.with_mirrored
             )
             found = np.concatenate([found, near])
-        return np.unique(found[found[:, 0] != found[:, 1]], axis=0)
+        return distinct_pairs(found[found[:, 0] != found[:, 1]], count)
 
     def compare(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which pairs are alike, and their distance in bits."""

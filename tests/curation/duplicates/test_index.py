@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.duplicates import index
-from curation.duplicates.index import RADIUS, candidates
+from curation.duplicates.index import RADIUS, candidates, distinct_pairs
 from curation.scores.duplicates import hash_distance, informative
 
 
@@ -49,3 +49,9 @@ def test_the_order_of_the_hashes_does_not_matter():
 def test_nothing_in_nothing_out():
     assert candidates(np.empty(0, np.uint64), np.empty(0, np.int64)).shape == (0, 2)
     assert candidates(np.zeros(4, np.uint64), np.arange(4)).shape == (0, 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6))))
+def test_pairs_as_numbers_are_distinct_as_rows_are(pairs):
+    rows = np.array(pairs, np.int64).reshape(-1, 2)
+    np.testing.assert_array_equal(distinct_pairs(rows, 7), np.unique(rows, axis=0))

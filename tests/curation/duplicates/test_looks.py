@@ -66,6 +66,25 @@ def test_titles_are_told_apart_where_nothing_moves():
     assert not verdict(title("the first"), title("the first") + 20, still=True)[0]
 
 
+def test_many_pairs_at_once_are_judged_as_one_by_one(monkeypatch):
+    monkeypatch.setattr("curation.duplicates.looks._CHUNK", 3)
+    rng = np.random.default_rng(0)
+    scenes = [scene(rng, 12) for _ in range(4)]
+    all_looks = [look(s, (90, 100, red)) for s in scenes for red in (60, 63, 120)]
+    clips = Looks(np.stack([*all_looks, *(look(scenes[0][::-1], (90, 100, 60)),) * 2]))
+    pairs = rng.integers(0, len(clips), (50, 2))
+    still = rng.random(50) < 0.5
+    same, distance = look_alike(clips, clips, pairs, 8.0, still)
+    each = [look_alike(clips, clips, pairs[i : i + 1], 8.0, still[i : i + 1]) for i in range(50)]
+    np.testing.assert_array_equal(same, [s[0] for s, _ in each])
+    np.testing.assert_allclose(distance, [d[0] for _, d in each], atol=1e-3)
+    far = np.abs(clips.colour[pairs[:, 0]].astype(int) - clips.colour[pairs[:, 1]]).max(axis=1) > 4
+    assert same.any()
+    assert far.any()
+    assert np.isinf(distance[far]).all()
+    assert not same[far].any()
+
+
 def test_cards_of_another_colour_are_others():
     """One mark in the corner of cards that are equally bright."""
     card = np.full(CELLS, 110.0)
