@@ -85,6 +85,8 @@ def make(root: Path, rows: int, fragments: int) -> Manifest:
     """Write the manifest, unless it is there, and its table of duplicates."""
     manifest, wanted = Manifest(root), schema()
     if len(manifest.shards()) == fragments and manifest.read("clips", ["shot"]).num_rows == rows:
+        if not duplicates.holds(manifest, DuplicateSettings()):  # made when manifests were named in another way
+            write_duplicates(manifest, rows, np.random.default_rng(1))
         return manifest
     rng = np.random.default_rng(0)
     for i, numbers in enumerate(np.array_split(np.arange(rows), fragments)):
@@ -105,12 +107,10 @@ def make(root: Path, rows: int, fragments: int) -> Manifest:
             "width": pa.array(np.full(count, 1280), pa.int32()),
             "height": pa.array(np.full(count, 720), pa.int32()),
             "starts_on_keyframe": pa.array(rng.random(count) < 0.6),
-            "phash": pa.nulls(count, pa.list_(pa.uint64())),
             **scores(count, rng),
         }
-        write_table(
-            pa.table([columns[name] for name in wanted.names], schema=wanted), root / "clips" / f"{i:05}.parquet"
-        )
+        made = [columns[f.name] if f.name in columns else pa.nulls(count, f.type) for f in wanted]
+        write_table(pa.table(made, schema=wanted), root / "clips" / f"{i:05}.parquet")
     write_duplicates(manifest, rows, rng)
     return manifest
 

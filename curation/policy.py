@@ -150,7 +150,7 @@ def select(config: SelectConfig, progress: Progress = silent) -> SelectionSummar
     )
     if not config.dry_run:
         progress("writing the selection", 0, kept)
-        write(out, manifest, verdict, summary, table["clip_id"])
+        write(out, manifest, verdict, summary, table)
         progress("writing the selection", kept, kept)
     return summary
 

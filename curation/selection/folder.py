@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from curation.selection.steps import Threshold
 
 _BATCH_ROWS = 16_384
 _GROUP_BYTES = 64 << 20  # of a row group, in memory
+_OF_A_VIDEO = ("video_id", "uri")  # texts that clips share
 _SAYS = {
     "split": "train or validation; all clips of a source video are on one side",
     "weight": "how often the clip is to be drawn, relative to the others",
@@ -73,15 +74,16 @@ def finished(out: Path, selection_hash: str) -> SelectionSummary | None:
     return done if done.selection_hash == selection_hash else None
 
 
-def write(out: Path, manifest: Manifest, verdict: Verdict, summary: SelectionSummary, ids: pa.ChunkedArray) -> None:
-    """Write into a hidden folder beside `out` and swap it in."""
+def write(out: Path, manifest: Manifest, verdict: Verdict, summary: SelectionSummary, scores: pa.Table) -> None:
+    """Write into a hidden folder beside `out` and swap it in. `scores` are the columns that the policy looked at, one
+    row a clip: what is in memory is not read again."""
     make_folder(out.parent)
     fresh, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
     try:
         make_folder(fresh)
         with ThreadPoolExecutor(1) as beside:  # each of the two keeps one core busy
-            rejected = beside.submit(_write_rejected, fresh / "rejected.parquet", verdict, ids)
-            _write_kept(fresh / "clips.parquet", manifest, verdict)
+            rejected = beside.submit(_write_rejected, fresh / "rejected.parquet", verdict, scores["clip_id"])
+            _write_kept(fresh / "clips.parquet", manifest, verdict, scores)
             rejected.result()
         record = asdict(summary)
         record.pop("already_done")
@@ -120,47 +122,87 @@ def _part(schema: pa.Schema, columns: list[str]) -> pa.Schema:
 
 def _write_rejected(path: Path, verdict: Verdict, ids: pa.ChunkedArray) -> None:
     with writing(path) as temporary:
-        pq.write_table(_rejected(verdict, ids), temporary, compression="zstd")
+        # of an array of codes Parquet makes texts, but for the note of Arrow's own types
+        pq.write_table(
+            _rejected(verdict, ids),
+            temporary,
+            compression="zstd",
+            use_dictionary=["reasons.list.element", "duplicate_of"],
+            store_schema=False,
+        )
 
 
-def _write_kept(path: Path, manifest: Manifest, verdict: Verdict) -> None:
+def _write_kept(path: Path, manifest: Manifest, verdict: Verdict, scores: pa.Table) -> None:
     schema = manifest.schema("clips")
     if taken := [name for name in verdict.added if name in schema.names]:
         raise CurationError(f"policy: the manifest has a column {taken[0]!r} already, and the selection would have two")
+    mask = pa.array(verdict.keep)
+    known = scores.select([name for name in scores.column_names if name in schema.names]).filter(mask)
     for name, values in verdict.added.items():
         schema = schema.append(pa.field(name, values.type, metadata={"description": _SAYS[name]}))
-    with writing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        group: list[pa.RecordBatch] = []
-        size = 0
-        for batch in _kept(manifest, verdict, schema):
-            group.append(batch)
-            size += batch.nbytes
-            if size >= _GROUP_BYTES:
-                writer.write_table(pa.Table.from_batches(group, schema))
-                group, size = [], 0
-        writer.write_table(pa.Table.from_batches(group, schema))
+        known = known.append_column(name, values.filter(mask))
+    at = 0
+    with (
+        writing(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=_repeating(schema)) as writer,
+    ):
+        for group in _groups(manifest, verdict.keep, known.column_names):
+            beside = known.slice(at, group.num_rows)
+            at += group.num_rows
+            columns = [
+                beside[n] if n in known.column_names else group[n].cast(schema.field(n).type) for n in schema.names
+            ]
+            writer.write_table(pa.table(columns, schema=schema))
 
 
-def _kept(manifest: Manifest, verdict: Verdict, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The clips that stay, in order, with the columns that the policy adds."""
-    clips, at = ds.dataset(manifest.fragments("clips"), schema=manifest.schema("clips")), 0
-    for batch in clips.to_batches(batch_size=_BATCH_ROWS):
-        mask = verdict.keep[at : at + batch.num_rows]
-        if mask.any():
-            columns = [*batch.columns, *(values.slice(at, batch.num_rows) for values in verdict.added.values())]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema).filter(pa.array(mask))
+def _groups(manifest: Manifest, keep: np.ndarray, known: Sequence[str]) -> Iterator[pa.Table]:
+    """The clips that stay, in order, a row group at a time: the columns that are not `known`, at least one."""
+    schema = manifest.schema("clips")
+    unknown = [name for name in schema.names if name not in known] or schema.names[:1]
+    repeat = ds.ParquetFileFormat(dictionary_columns=[name for name in _OF_A_VIDEO if name in unknown])
+    coded = pa.schema([pa.field(f.name, _coded(f.type)) if f.name in _OF_A_VIDEO else f for f in schema])
+    clips, at = ds.dataset(manifest.fragments("clips"), schema=coded, format=repeat), 0
+    group: list[pa.RecordBatch] = []
+    size = 0
+    for batch in clips.to_batches(columns=unknown, batch_size=_BATCH_ROWS):
+        mask = keep[at : at + batch.num_rows]
         at += batch.num_rows
+        if mask.any():
+            group.append(batch.filter(pa.array(mask)))
+            size += sum(c.nbytes for c in group[-1].columns if not pa.types.is_dictionary(c.type))
+        if size >= _GROUP_BYTES:
+            yield pa.Table.from_batches(group)
+            group, size = [], 0
+    if group:
+        yield pa.Table.from_batches(group)
+
+
+def _coded(kind: pa.DataType) -> pa.DataType:
+    """Read as a number of a text, which the clips of a video share: much less to copy than the texts."""
+    return pa.dictionary(pa.int32(), kind)
+
+
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Parquet's columns whose values occur often; of the others, a dictionary is made in vain."""
+    out = []
+    for column in schema:
+        several = pa.types.is_list(column.type)
+        kind = column.type.value_type if several else column.type
+        if column.name != "clip_id" and kind not in (pa.float16(), pa.float32(), pa.uint64()):
+            out.append(f"{column.name}.list.element" if several else column.name)
+    return out
 
 
 def _rejected(verdict: Verdict, ids: pa.ChunkedArray) -> pa.Table:
-    rows = np.flatnonzero(~verdict.keep)
+    fell = ~verdict.keep
+    rows = np.flatnonzero(fell)
     encoded = pc.dictionary_encode(pa.array(verdict.bits[rows]))  # type: ignore[attr-defined]
     known = list(verdict.reasons)
     texts = [[r for i, r in enumerate(known) if bits >> i & 1] for bits in encoded.dictionary.to_pylist()]
     return pa.table(
         {
-            "clip_id": ids.take(pa.array(rows)),
-            "reasons": pa.array(texts, pa.list_(pa.string())).take(encoded.indices),
+            "clip_id": ids.filter(pa.array(fell)),
+            "reasons": pa.array(texts, pa.list_(pa.dictionary(pa.int8(), pa.string()))).take(encoded.indices),
             "duplicate_of": verdict.duplicate_of(rows),
         }
     )

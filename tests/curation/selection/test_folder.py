@@ -1,14 +1,17 @@
-"""Reading single rows of a manifest against reading it whole."""
+"""Single rows of a manifest, and what a selection writes, against reading the manifest whole."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.manifest import Manifest
-from curation.schema import CLIP_IDENTITY
-from curation.selection.folder import rows_at
+from curation.schema import CLIP_IDENTITY, score_field
+from curation.selection import folder
+from curation.selection.folder import SelectionSummary, rows_at, write
+from curation.selection.rules import Verdict
 
 COLUMNS = ["clip_id", "uri", "start"]
 
@@ -28,3 +31,82 @@ def test_rows_are_those_of_the_whole_manifest(tmp_path_factory, positions):
     assert len(whole) == 30
     wanted = np.array(sorted(positions), np.int64)
     assert rows_at(manifest, wanted, COLUMNS) == [whole[i] for i in wanted]
+
+
+SCORES = {
+    "motion": pa.float32(),
+    "camera": pa.string(),
+    "tags": pa.list_(pa.string()),
+    "embedding": pa.list_(pa.float16()),
+    "phash": pa.list_(pa.uint64()),
+}
+
+
+def scored(rng: np.random.Generator, count: int, schema: pa.Schema) -> pa.Table:
+    """Clips of a few videos, nulls among their scores."""
+
+    def score(kind: pa.DataType) -> object:
+        if rng.random() < 0.2:
+            return None
+        if pa.types.is_list(kind):
+            text = kind.value_type == pa.string()
+            numbers = rng.integers(0, 5, rng.integers(0, 4))
+            return [f"t{n}" for n in numbers] if text else numbers.astype(kind.value_type.to_pandas_dtype()).tolist()
+        return "pan" if kind == pa.string() else float(rng.random())
+
+    rows = []
+    for i in range(count):
+        video = int(rng.integers(0, 4))
+        identity = {"clip_id": f"{rng.integers(2**60):x}{i}", "video_id": f"v{video}", "uri": f"/ä{video}.mp4"}
+        rows.append(identity | {"start": i / 2, "preview": rng.bytes(20)} | {n: score(t) for n, t in SCORES.items()})
+    return pa.Table.from_pylist(rows, schema)
+
+
+def told(reasons: dict[str, int], keep: np.ndarray, rng: np.random.Generator) -> Verdict:
+    """A verdict with random reasons, every second clip that fell a duplicate of c0, and a weight."""
+    bits = np.where(keep, 0, rng.integers(1, 2 ** len(reasons), len(keep))).astype(np.uint64)
+    repeats = np.flatnonzero(~keep)[::2]
+    return Verdict(
+        keep, bits, reasons, repeats, pa.array(["c0"] * len(repeats), pa.string()), [], [], [],
+        {"weight": pa.array(rng.random(len(keep)))},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("known", [["clip_id"], ["clip_id", "uri", "motion", "tags"], "all"])
+@pytest.mark.parametrize("keeps", [0.3, 1.0])
+def test_what_is_written_is_the_manifest_filtered(tmp_path, monkeypatch, known, keeps):
+    monkeypatch.setattr(folder, "_BATCH_ROWS", 3)
+    monkeypatch.setattr(folder, "_GROUP_BYTES", 200)  # several row groups
+    rng = np.random.default_rng(5)
+    fields = [score_field(n, t, n, "", {"scorer": n}) for n, t in SCORES.items()]
+    schema = pa.schema([*CLIP_IDENTITY, *fields]).with_metadata({"rushes.config": "{}"})
+    (tmp_path / "m" / "clips").mkdir(parents=True)
+    for i, count in enumerate((11, 0, 1, 25)):
+        pq.write_table(scored(rng, count, schema), tmp_path / "m" / "clips" / f"{i}.parquet", row_group_size=7)
+    manifest = Manifest(tmp_path / "m")
+    whole = manifest.read("clips")
+    keep = rng.random(37) < keeps
+    verdict = told({"dim": 3, "still": 2, "dull": 1}, keep, rng)
+    summary = SelectionSummary("o", 37, int(keep.sum()), {}, [], [], {}, "m", "h", "p", "s")
+    scores = whole if known == "all" else whole.select(known)
+    write(tmp_path / "out", manifest, verdict, summary, scores.append_column("perceptual_size", whole["shot"]))
+
+    kept = pq.read_table(tmp_path / "out" / "clips.parquet")
+    assert kept.drop_columns("weight").equals(whole.filter(pa.array(keep)), check_metadata=True)
+    assert kept["weight"].to_pylist() == verdict.added["weight"].filter(pa.array(keep)).to_pylist()
+    assert pq.ParquetFile(tmp_path / "out" / "clips.parquet").num_row_groups >= 2
+
+    fell = pq.read_table(tmp_path / "out" / "rejected.parquet")
+    assert [(f.name, f.type) for f in fell.schema] == [
+        ("clip_id", pa.string()), ("reasons", fell.schema.field("reasons").type), ("duplicate_of", pa.string())
+    ]  # fmt: skip
+    assert fell.schema.field("reasons").type.value_type == pa.string()
+    repeats = set(verdict.repeats.tolist())
+    assert fell.to_pylist() == [
+        {
+            "clip_id": whole["clip_id"][i].as_py(),
+            "reasons": [r for k, r in enumerate(verdict.reasons) if int(verdict.bits[i]) >> k & 1],
+            "duplicate_of": "c0" if i in repeats else None,
+        }
+        for i in np.flatnonzero(~keep).tolist()
+    ]
