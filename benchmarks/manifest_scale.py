@@ -29,10 +29,11 @@ import yaml
 from benchmarks.arguments import at_least_one, known_file, parser_of
 from curation.config import DuplicateSettings, Policy, Rule, SelectConfig
 from curation.duplicates import table as duplicates
-from curation.manifest import Manifest, write_table
+from curation.manifest import Manifest
 from curation.policy import select
 from curation.schema import CLIP_IDENTITY, score_field
 from curation.selection.columns import duplicate_settings, read
+from curation.store import write_table
 
 SCORES = ("cut_doubt", "motion", "text_area", "aesthetic", "clip_fused", "technical_quality")
 SCHEMA = pa.schema([f for f in CLIP_IDENTITY if f.name != "preview"]).append(

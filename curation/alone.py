@@ -17,12 +17,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from curation.collect import clip_row, end_of
+from curation.collect import Task, clip_row, end_of
 from curation.config import CurateConfig
 from curation.engine import VideoPass
 from curation.errors import CurationError, UnreadableVideo
-from curation.ledger import Task
-from curation.scores.base import Failure, Scored, Scorer, run_scorer
+from curation.scores.base import Failure, Scorer, run_scorer
 
 ATTEMPTS = 2  # the one that took a worker along, and this one
 _DOING = "at work:"
@@ -115,7 +114,7 @@ def _measured(video: Task, config: CurateConfig, scorers: Sequence[Scorer]) -> l
             _say("opening")
             reading = VideoPass(video.source.uri, config, video.video_id)
             for clip in reading:
-                scored = Scored()
+                scored = video.scored(clip.frames.clip_id)
                 for scorer in scorers:
                     _say(f"{scorer.name} of the clip at {clip.frames.start:.2f} s")
                     run_scorer(scorer, [clip.frames], [scored])

@@ -1,17 +1,34 @@
 """Gathers a run's results, video by video, until a shard is whole."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from curation.clips import bounds, stamps
 from curation.engine import Clip, VideoPass
-from curation.ledger import Task
 from curation.manifest import Shard
 from curation.scores.base import Failure, Scored
+from curation.sources import Source
 
 Failures = list[tuple[str | None, Failure]]
 """What failed, each with the clip concerned or None for the whole video."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A file to be measured, and the shard that its results belong to."""
+
+    shard: str
+    source: Source
+    video_id: str | None
+    problem: tuple[str, str] | None = None  # step and message, for a file that could not even be read
+    copy_of: str | None = None  # a file with the same bytes that is measured instead
+    attempts: int = 0  # that were made before
+    known: Mapping[str, Mapping[str, Any]] | None = None  # by clip, columns measured before that scorers read
+
+    def scored(self, clip_id: str) -> Scored:
+        """What is known of a clip before it is measured."""
+        return Scored(dict((self.known or {}).get(clip_id, {})))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +109,11 @@ class Collector:
             by_number = {shot["shot"]: shot for shot in end.shots}
             videos.append(end.video)
             shots += end.shots
-            errors += [error_row(uri, video_id, clip, failure) for clip, failure in end.failures]
+            tried = self._video[uri].attempts
+            errors += [error_row(uri, video_id, clip, failure, tried) for clip, failure in end.failures]
             for row, failures in sorted(self._clips.pop(uri), key=lambda c: c[0]["start"]):
                 clips.append(row | stamps(row, end.video) | bounds(row, by_number.get(row["shot"])))
-                errors += [error_row(uri, video_id, row["clip_id"], failure) for failure in failures]
+                errors += [error_row(uri, video_id, row["clip_id"], failure, tried) for failure in failures]
             self._clips[uri] = []
             self._end[uri] = End(0, end.video, [], [])
         return Shard(name, videos, shots, errors, clips)
@@ -159,8 +177,8 @@ def clip_row(clip: Clip, scored: Scored) -> tuple[dict[str, Any], list[Failure]]
     return row, scored.failures
 
 
-def error_row(uri: str, video_id: str | None, clip_id: str | None, failure: Failure) -> dict[str, Any]:
-    """A row of the error table."""
+def error_row(uri: str, video_id: str | None, clip_id: str | None, failure: Failure, before: int = 0) -> dict[str, Any]:
+    """A row of the error table, for what was tried `before` too."""
     return {
         "uri": uri,
         "video_id": video_id,
@@ -168,5 +186,5 @@ def error_row(uri: str, video_id: str | None, clip_id: str | None, failure: Fail
         "step": failure.step,
         "error": failure.error,
         "message": failure.message,
-        "attempts": failure.attempts,
+        "attempts": failure.attempts + before,
     }

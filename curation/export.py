@@ -31,9 +31,10 @@ from curation.clip_source import ClipError, Piece
 from curation.config import ExportConfig, ExportFormat, ExportMode
 from curation.errors import CurationError
 from curation.export_rows import CAPTIONS, CUT, clips_of, describe
-from curation.manifest import Manifest, writing
+from curation.manifest import Manifest
 from curation.progress import Progress, silent
 from curation.sources import identify
+from curation.store import writing
 
 _OURS = re.compile(r"\.lock|\.probe-\d+|\..+\.\d+\.tmp")  # the last two are left by a run that was killed
 _HOW = {"format", "mode", "trim_frames", "crf", "preset", "audio", "clips_per_shard"}

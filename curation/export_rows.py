@@ -37,10 +37,9 @@ def clips_of(folder: str) -> tuple[pa.Table, str]:
                     f"selection: {folder!r} holds no selection; make one with `rushes select MANIFEST --out DIR`"
                 ) from error
             content = found.hash()
-            fragments = found.fragments("clips")
-            table = ds.dataset(fragments, schema=found.schema("clips")) if fragments else None
+            table = found.dataset("clips")
         needed = ("clip_id", "video_id", "uri", *CUT)
-        if table is None or not table.count_rows():
+        if not table.count_rows():
             raise CurationError(f"selection: {folder!r} holds no clip")
         if missing := [c for c in needed if c not in table.schema.names]:
             raise CurationError(f"selection: {folder!r} has no column {missing[0]}")

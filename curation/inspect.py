@@ -7,14 +7,12 @@ import contextlib
 import io
 import unicodedata
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +23,7 @@ from curation.errors import CurationError
 from curation.manifest import Manifest
 from curation.remarks import text_check
 from curation.schema import TABLES, definition_of
+from curation.store import named, read_schema, read_table, remote
 
 if TYPE_CHECKING:  # imported where a query runs: see `selection.expressions`
     from duckdb import DuckDBPyConnection
@@ -40,8 +39,7 @@ def open_table(manifest: str, name: str) -> ds.Dataset:
     """
     found = Manifest.find(manifest)
     with readable(manifest):
-        schema, fragments = found.schema(name), found.fragments(name)
-        return ds.dataset(fragments, schema=schema) if fragments else ds.dataset(schema.empty_table())
+        return found.dataset(name)
 
 
 @contextlib.contextmanager
@@ -121,13 +119,13 @@ def sql(manifest: str, query: str) -> pa.Table:
     with duckdb.connect() as connection:
         connection.execute("SET python_enable_replacements = false")
         connection.execute("SET enable_progress_bar = false")  # it would write on stdout
-        connection.execute("SET allowed_directories = [$folder]", {"folder": f"{found.root.absolute()}/"})
+        connection.execute("SET allowed_directories = [$folder]", {"folder": f"{named(found.root)}/"})
         connection.execute("SET enable_external_access = false")
         for name in TABLES:
-            if found.fragments(name):
-                connection.read_parquet([str(Path(p).absolute()) for p in found.fragments(name)]).create_view(name)
+            if not remote(found.root) and found.fragments(name):
+                connection.read_parquet([str(p.absolute()) for p in found.fragments(name)]).create_view(name)
             else:
-                connection.register(name, found.schema(name).empty_table())
+                connection.register(name, found.dataset(name))
         _join_duplicates(connection, found)
         connection.execute("SET lock_configuration = true")
         try:
@@ -145,7 +143,10 @@ def _join_duplicates(connection: "DuckDBPyConnection", manifest: Manifest) -> No
     table = duplicates.path_of(manifest)
     if not table.is_file() or not manifest.shards():
         return
-    connection.read_parquet(str(table.absolute())).create_view("duplicates")
+    if remote(table):
+        connection.register("duplicates", read_table(table))
+    else:
+        connection.read_parquet(str(table.absolute())).create_view("duplicates")
     connection.execute("ALTER VIEW clips RENAME TO measured_clips")
     connection.execute("CREATE VIEW clips AS SELECT * FROM measured_clips LEFT JOIN duplicates USING (clip_id)")
 
@@ -154,7 +155,7 @@ def definitions(manifest: str) -> str:
     """What each score says, its unit, and what its numbers depend on; one paragraph a column."""
     paragraphs = []
     table = duplicates.path_of(Manifest.find(manifest))
-    of_groups = pq.read_schema(table) if table.is_file() else ()
+    of_groups = read_schema(table) if table.is_file() else ()
     for field in (*open_table(manifest, "clips").schema, *of_groups):
         measured = definition_of(field)
         if measured is None:
@@ -221,7 +222,7 @@ def _repeats(manifest: str) -> list[tuple[str, int, int, int]]:
     path, rows = duplicates.path_of(Manifest.find(manifest)), []
     for kind in duplicates.KINDS if path.is_file() else ():
         columns = [f"{kind}_{what}" for what in ("group", "size", "representative")]
-        table = pq.read_table(path, columns=columns)
+        table = read_table(path, columns)
         table = table.filter(pc.greater(table[columns[1]], 1))  # type: ignore[attr-defined]
         repeats = pc.sum(pc.equal(table[columns[2]], 0)).as_py() or 0  # type: ignore[attr-defined]
         rows.append((kind, pc.count_distinct(table[columns[0]]).as_py(), len(table), repeats))  # type: ignore[attr-defined]

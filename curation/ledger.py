@@ -2,36 +2,52 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
-from curation import sources
+from curation import sources, store
+from curation.collect import Task
 from curation.config import ClipSettings, CurateConfig, Profile, TextSettings, WeightSettings
 from curation.cuts.network import weights_sha256
 from curation.errors import CurationError, UnreadableVideo
 from curation.manifest import Manifest, stored
 from curation.progress import Progress
+from curation.rescore import Difference, Kept, difference, structure
+from curation.schema import CLIP_IDENTITY, SCHEMA_VERSION, VERSION_KEY, definition_of, score_field
+from curation.scores.base import Scorer, columns_of
 
 _DIGEST = 64  # hex digits of a sha256
 _NOT_MEASURING = {
     "videos", "out", "videos_per_shard", "cpus", "remeasure", "retry_failed", "no_progress_minutes", "duplicates",
     "memory_gb", "alone_minutes"
 }  # fmt: skip
+Row = Mapping[str, Any]
+"""What the manifest knows of a video, and the shard that holds it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A file to be measured, and the shard that its results belong to."""
+@dataclass(slots=True)
+class Plan:
+    """What is to be done, and where it goes: into the manifest, or into the one that is to take its place."""
 
-    shard: str
-    source: sources.Source
-    video_id: str | None
-    problem: tuple[str, str] | None = None  # step and message, for a file that could not even be read
-    copy_of: str | None = None  # a file with the same bytes that is measured instead
+    tasks: list[Task]
+    target: Manifest
+    schema: pa.Schema
+    scorers: list[Scorer]  # who measures
+    kept: Kept | None = None  # what stays, where only some scores are measured
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the target takes the manifest's place when it is complete."""
+        return self.target.root.name == ".next"
+
+    @property
+    def given(self) -> list[str]:
+        """Columns that scorers read and nobody measures in this run."""
+        return self.kept.needed if self.kept else []
 
 
 def measuring(config: CurateConfig) -> dict[str, Any]:
@@ -58,57 +74,157 @@ def _unread(config: CurateConfig) -> dict[str, set[str]]:
     return unread
 
 
+def clip_schema(config: CurateConfig, scorers: Sequence[Scorer]) -> pa.Schema:
+    """The clips table of a configuration: identity, then every score with its definition."""
+    fields = [score_field(c.name, c.type, c.description, c.unit, d) for c, d in columns_of(scorers)]
+    noted = {VERSION_KEY: str(SCHEMA_VERSION), "rushes.config": json.dumps(measuring(config), sort_keys=True)}
+    return pa.schema([*CLIP_IDENTITY, *fields]).with_metadata(noted)
+
+
 def plan(
     config: CurateConfig,
     manifest: Manifest,
+    scorers: Sequence[Scorer],
     found: Sequence[sources.Source],
     progress: Progress,
     messages: list[str],
-) -> list[Task]:
-    """The videos to measure, in shards. Shards of the manifest that no longer hold are removed first: those of changed
-    or moved files, and on request those with failures or other settings. What was noticed goes to `messages`.
+) -> Plan:
+    """What is left to measure. What no longer holds is taken out of the manifest first: changed files, and on request
+    those with failures. What was noticed goes to `messages`.
 
-    Raises CurationError when the manifest was measured with other settings and `remeasure` is not given.
+    With other settings the results go to `manifest.next`: everything, where other clips would come of the videos; else
+    the scores concerned alone, while the rest of each row is kept.
+
+    Raises CurationError when a score or the clips were measured with other settings and `remeasure` is not given.
     """
-    changed = _differs(config, manifest)
-    if changed and not config.remeasure:
+    schema = clip_schema(config, scorers)
+    said = manifest.config()
+    clips = [] if said is None else list(_differences(structure(said), structure(measuring(config)), ""))
+    scores = Difference([], [], [], []) if said is None or clips else difference(manifest.schema("clips"), scorers)
+    refused = [*clips, *scores.changed, *(f"{column} is not measured" for column in scores.removed)]
+    if refused and not config.remeasure:
         raise CurationError(
-            f"out: {str(manifest.root)!r} was measured with other settings ({'; '.join(changed[:4])}); "
-            "choose another --out, or give --remeasure to replace it"
+            f"out: {str(manifest.root)!r} was measured with other settings ({'; '.join(refused[:4])}); choose another "
+            f"--out, or give --remeasure to measure {'everything' if clips else 'these scores'} anew"
         )
+    target = manifest.next if clips or scores.any else manifest
+    if target is not manifest:
+        _begin_next(config, target, scorers)
     rows = _known(manifest)
-    ids, problems = _identify(found, rows, progress)
-    stale = set(manifest.shards()) if changed else _stale(config, rows, ids, messages)
-    for shard in stale:
-        manifest.remove(shard)
-    rows = {uri: row for uri, row in rows.items() if row["shard"] not in stale}
-    fresh = [s for s in found if stored(s.uri) not in rows]
-    measured = {r["video_id"]: uri for uri, r in rows.items() if r["status"] == "ok"}
+    ids, problems = _identify(found, rows | (_known(target) if target is not manifest else {}), progress)
+    here = {stored(uri): video_id for uri, video_id in ids.items()}
+    tried: dict[str, int] = {}
+    if clips:
+        _tell_of_others(rows, here, messages)
+    else:
+        rows, tried = _refresh(config, manifest, rows, here, messages)
+    done = rows if target is manifest else _refresh(config, target, _known(target), here, [])[0]
+    kept = Kept(manifest, schema, scores.outdated) if scores.any else None
+    tasks = [] if kept is None else _again(config, kept, rows, done, schema)
+    if scores.any:
+        names = ", ".join(s.name for s in scores.outdated) or "nothing"
+        messages.append(f"measured anew: {names}; other scores are kept")
+    measured = {r["video_id"]: uri for uri, r in (done | (rows if kept else {})).items() if r["status"] == "ok"}
+    seen = done.keys() | (rows.keys() if kept else set())
+    tasks += _new(config, schema, [s for s in found if stored(s.uri) not in seen], ids, problems, measured, tried)
+    return Plan(tasks, target, schema, scores.outdated if kept else list(scorers), kept)
+
+
+def _tell_of_others(rows: Mapping[str, Row], here: Mapping[str, Any], messages: list[str]) -> None:
+    if others := [uri for uri in rows if uri not in here]:
+        messages.append(
+            f"{len(others)} videos of the manifest, {others[0]} for one, are not among those that were given; with the "
+            "new settings they are no longer in it"
+        )
+
+
+def _begin_next(config: CurateConfig, target: Manifest, scorers: Sequence[Scorer]) -> None:
+    """Make sure that what the next manifest holds already was measured with these settings."""
+    target.sweep()
+    said = target.config()
+    if said is None or (
+        structure(said) == structure(measuring(config)) and not difference(target.schema("clips"), scorers).any
+    ):
+        return
+    if not config.remeasure:
+        raise CurationError(
+            f"out: a measuring with still other settings waits in {str(target.root)!r}; finish it with its settings, "
+            "or give --remeasure to drop it"
+        )
+    for shard in target.shards():
+        target.remove(shard)
+
+
+def _again(
+    config: CurateConfig, kept: Kept, rows: Mapping[str, Row], done: Mapping[str, Row], schema: pa.Schema
+) -> list[Task]:
+    """The videos of which some scores are measured anew; what is kept of them goes to `kept`."""
+    tasks: list[Task] = []
+    by_shard: dict[str, list[Row]] = {}
+    for uri, row in rows.items():
+        if uri not in done:
+            by_shard.setdefault(row["shard"], []).append(row)
+    for shard, members in by_shard.items():
+        known = kept.known(shard)
+        for at in range(0, len(members), config.videos_per_shard):
+            group = members[at : at + config.videos_per_shard]
+            name = _shard_name(schema, [(r["video_id"] or "", r["uri"], 0) for r in group])
+            there = {r["uri"] for r in group if r["status"] == "ok" and _unchanged(r)}
+            gone = {r["uri"] for r in group if r["status"] == "ok"} - there
+            kept.take(name, shard, [r["uri"] for r in group], gone)
+            for row in group if kept.measures else ():
+                if row["uri"] in there:
+                    source = sources.Source(row["uri"], row["size_bytes"], row["modified_ns"])
+                    tasks.append(Task(name, source, row["video_id"], known=known))
+    return tasks
+
+
+def _unchanged(row: Row) -> bool:
+    """Whether a measured file is still there, with the content that it had."""
+    try:
+        status = Path(row["uri"]).stat()
+        same = (status.st_size, status.st_mtime_ns) == (row["size_bytes"], row["modified_ns"])
+        return same or sources.identify(row["uri"]) == row["video_id"]
+    except (OSError, UnreadableVideo):
+        return False
+
+
+def _new(
+    config: CurateConfig,
+    schema: pa.Schema,
+    fresh: Sequence[sources.Source],
+    ids: Mapping[str, str | None],
+    problems: Mapping[str, tuple[str, str]],
+    measured: dict[str, str],
+    tried: Mapping[str, int],
+) -> list[Task]:
+    """The videos to measure from the beginning, in shards; of several with the same bytes one."""
     tasks: list[Task] = []
     for at in range(0, len(fresh), config.videos_per_shard):
         group = fresh[at : at + config.videos_per_shard]
-        name = _shard_name(config, [(ids[s.uri] or "", s.uri) for s in group])
+        attempts = {s.uri: tried.get(stored(s.uri), 0) for s in group}
+        name = _shard_name(schema, [(ids[s.uri] or "", s.uri, attempts[s.uri]) for s in group])
         for source in group:
             video_id = ids[source.uri]
             copy_of = measured.get(video_id) if video_id else None
-            tasks.append(Task(name, source, video_id, problems.get(source.uri), copy_of))
+            tasks.append(Task(name, source, video_id, problems.get(source.uri), copy_of, attempts[source.uri]))
             if video_id:
                 measured.setdefault(video_id, source.uri)
     return tasks
 
 
-def _known(manifest: Manifest) -> dict[str, dict[str, Any]]:
+def _known(manifest: Manifest) -> dict[str, Row]:
     """The manifest's videos by uri, each with the shard that holds it."""
     columns = ["uri", "video_id", "size_bytes", "modified_ns", "status"]
-    return {
-        row["uri"]: row | {"shard": shard}
-        for shard, path in zip(manifest.shards(), manifest.fragments("videos"), strict=True)
-        for row in pq.read_table(path, columns=columns).to_pylist()
-    }
+    rows: dict[str, Row] = {}
+    with manifest.readable():
+        for shard, path in zip(manifest.shards(), manifest.fragments("videos"), strict=True):
+            rows |= {row["uri"]: row | {"shard": shard} for row in store.read_table(path, columns).to_pylist()}
+    return rows
 
 
 def _identify(
-    found: Sequence[sources.Source], rows: dict[str, dict[str, Any]], progress: Progress
+    found: Sequence[sources.Source], rows: Mapping[str, Row], progress: Progress
 ) -> tuple[dict[str, str | None], dict[str, tuple[str, str]]]:
     """Content names by uri, read again only for files that are new or touched; and what could not be read."""
     ids: dict[str, str | None] = {}
@@ -127,38 +243,56 @@ def _identify(
     return ids, problems
 
 
-def _stale(
-    config: CurateConfig, rows: dict[str, dict[str, Any]], ids: dict[str, str | None], messages: list[str]
-) -> set[str]:
-    """Shards that no longer describe the files."""
-    stale: set[str] = set()
-    here = {stored(uri): video_id for uri, video_id in ids.items()}
-    lost: set[str] = set()  # contents that are no longer where they were measured
+def _refresh(
+    config: CurateConfig, manifest: Manifest, rows: dict[str, Row], here: Mapping[str, str | None], messages: list[str]
+) -> tuple[dict[str, Row], dict[str, int]]:
+    """Take out of the manifest what no longer describes the files, and say of moved ones where they are now.
+
+    Returns the rows that hold, and of the videos that are to be tried again the attempts that were made.
+    """
+    again = _failed(manifest, rows) if config.retry_failed else {}
+    at_hand: dict[str, str] = {}  # where contents are that may have come from elsewhere
+    for uri, video_id in sorted(here.items(), reverse=True):
+        if video_id and uri not in rows:
+            at_hand[video_id] = uri
+    dropped, moved = set[str](), dict[str, str]()
+    lost = set[str]()  # contents that are no longer where they were measured
     for uri, row in rows.items():
         if uri in here and row["video_id"] != here[uri]:
             messages.append(f"{uri} has changed and is measured again")
-        elif uri not in here and not Path(uri).exists() and row["video_id"] in here.values():
-            messages.append(f"{uri} has moved and is measured again where it is now")
-        elif not (config.retry_failed and row["status"] == "failed" and uri in here):
+        elif uri not in here and row["video_id"] in at_hand and not Path(uri).exists():
+            if row["status"] == "ok":
+                moved[uri] = at_hand.pop(row["video_id"])
+                lost.add(row["video_id"])
+                messages.append(f"{uri} has moved to {moved[uri]}; its clips are kept")
+                continue
+        elif not (uri in again and uri in here):
             continue
-        stale.add(row["shard"])
+        dropped.add(uri)
         lost.add(row["video_id"])
-    gone = [u for u, r in rows.items() if u not in here and r["shard"] not in stale and not Path(u).exists()]
+    gone = [u for u in rows if u not in here and u not in dropped and u not in moved and not Path(u).exists()]
     if gone:
         messages.append(f"{len(gone)} videos of the manifest are gone, {gone[0]} for one; their clips stay in it")
-    stale |= {r["shard"] for r in rows.values() if r["status"] == "duplicate" and r["video_id"] in lost}
-    return stale
+    dropped |= {u for u, r in rows.items() if r["status"] == "duplicate" and r["video_id"] in lost}
+    concerned = {rows[uri]["shard"] for uri in dropped | moved.keys()}
+    for shard in sorted(concerned):
+        manifest.rewrite(shard, dropped, moved)
+    tried = {uri: many for uri, many in again.items() if uri in dropped}
+    return (_known(manifest) if concerned else rows), tried
 
 
-def _shard_name(config: CurateConfig, members: Iterable[tuple[str, str]]) -> str:
-    content = json.dumps([measuring(config), [list(m) for m in members]], sort_keys=True)
+def _failed(manifest: Manifest, rows: Mapping[str, Row]) -> dict[str, int]:
+    """The videos of which something could not be measured, by uri, each with the attempts that were made."""
+    errors = manifest.read("errors", ["uri", "attempts"]).group_by("uri").aggregate([("attempts", "max")])
+    attempts = {row["uri"]: row["attempts_max"] or 0 for row in errors.to_pylist()}
+    return {uri: 0 for uri, row in rows.items() if row["status"] == "failed"} | attempts
+
+
+def _shard_name(schema: pa.Schema, members: Iterable[tuple[str, str, int]]) -> str:
+    """A name of the settings, and of each video's content, place and attempts."""
+    said = [str(definition_of(field)) for field in schema]
+    content = json.dumps([(schema.metadata or {})[b"rushes.config"].decode(), said, [list(m) for m in members]])
     return hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
-
-
-def _differs(config: CurateConfig, manifest: Manifest) -> list[str]:
-    """Fields in which the manifest's settings differ from these."""
-    old = manifest.config()
-    return [] if old is None else list(_differences(old, measuring(config), ""))
 
 
 def _differences(old: Any, new: Any, where: str) -> Iterator[str]:

@@ -7,25 +7,35 @@
 
 A shard writes one fragment of each under the same name. The clips fragment is written last and is the commit: a shard
 without one does not exist. Each file appears whole or not at all.
+
+Two more folders exist for a while. A note in MANIFEST/replaced says which shards one shard stands for: once that one is
+committed the others do not exist, whether they are deleted already or not. MANIFEST/.next is a manifest that is being
+measured with other settings; when it is complete it takes this one's place.
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
+from curation import store
 from curation.errors import CurationError
-from curation.schema import CLIP_IDENTITY, ERRORS, SHOTS, TABLES, VIDEOS
+from curation.schema import CLIP_IDENTITY, ERRORS, SHOTS, TABLES, VIDEOS, current
+
+Tables = Mapping[str, pa.Table]
+"""The four tables of a shard, by name."""
+
+_MERGED = "c-"  # begins the name of a shard that compaction made; the sum of what it was made of follows
+_SMALL, _LARGE = 32 << 20, 128 << 20  # bytes of a clips fragment that is worth merging, and of one that it ends at
+_MANY = 64  # small fragments that are worth the trouble
+_GROUP = 1 << 15  # rows that a reader has to take at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,47 +48,81 @@ class Shard:
     errors: Sequence[Mapping[str, Any]]
     clips: Sequence[Mapping[str, Any]]
 
+    def tables(self, clip_schema: pa.Schema) -> Tables:
+        """The rows as tables."""
+        return {
+            table: pa.Table.from_pylist([_clean(r) for r in getattr(self, table)], schema)
+            for table, schema in (FIXED | {"clips": clip_schema}).items()
+        }
+
+
+FIXED = {"videos": VIDEOS, "shots": SHOTS, "errors": ERRORS}
+"""Schemas of the tables that are the same in every manifest."""
+
 
 class Manifest:
-    """A manifest folder. Reading sees committed shards only."""
+    """A manifest on disk or on an object store. Reading sees committed shards only.
+
+    Only who holds it (`locked`) may write.
+    """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = store.place(root)
+        self._check: Callable[[], None] = lambda: None
 
     @classmethod
     def find(cls, folder: str | Path) -> "Manifest":
         """The manifest in `folder`, or in its `manifest` folder. Raises CurationError if there is none."""
-        for root in (Path(folder), Path(folder) / "manifest"):
+        where = store.place(folder)
+        for root in (where, where / "manifest"):
             if (root / "clips").is_dir():
                 return cls(root)
         raise CurationError(
             f"manifest: {str(folder)!r} holds no manifest; make one with `rushes curate VIDEOS --out DIR`"
         )
 
-    def shards(self) -> list[str]:
-        """Names of the committed shards, sorted."""
-        return sorted(p.stem for p in (self.root / "clips").glob("*.parquet"))
+    @property
+    def next(self) -> "Manifest":
+        """The manifest that is being measured to take this one's place."""
+        staged = Manifest(self.root / ".next")
+        staged._check = self._check
+        return staged
 
-    def fragments(self, table: str) -> list[str]:
-        """Paths of a table's committed fragments."""
-        return [str(self._path(table, shard)) for shard in self.shards()]
+    def shards(self) -> list[str]:
+        """Names of the committed shards, sorted. Raises CurationError while another manifest takes this one's place."""
+        if self._adopting.exists():
+            raise CurationError(
+                f"manifest: {str(self.root)!r} is just being replaced by newly measured scores; try again in a moment, "
+                "or, if that run was killed, run `rushes curate` again, which finishes it"
+            )
+        return sorted(self._committed())
+
+    def fragments(self, table: str) -> list[Path]:
+        """Paths of a table's committed fragments, sorted by name."""
+        return [self._path(table, shard) for shard in self.shards()]
+
+    def dataset(self, table: str) -> ds.Dataset:
+        """A table without reading its rows: those of its fragments, in their order."""
+        with self.readable():
+            return store.dataset(self.fragments(table), self.schema(table))
 
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A whole table, or some of its columns, in memory. Column metadata comes along."""
-        paths = self.fragments(table)
-        if not paths:
-            return self.schema(table).empty_table().select(list(columns or self.schema(table).names))
-        with self._readable():
-            return ds.dataset(paths, schema=self.schema(table)).to_table(columns=list(columns) if columns else None)
+        with self.readable():
+            return self.dataset(table).to_table(columns=list(columns) if columns is not None else None)
+
+    def tables(self, shard: str) -> Tables:
+        """The four tables of one shard."""
+        with self.readable():
+            return {t: store.dataset([self._path(t, shard)], self.schema(t)).to_table() for t in TABLES}
 
     def schema(self, table: str) -> pa.Schema:
         """The schema of a table."""
-        fixed = {"videos": VIDEOS, "shots": SHOTS, "errors": ERRORS}
-        if table in fixed:
-            return fixed[table]
-        paths = self.fragments("clips")
-        with self._readable():
-            return pq.read_schema(paths[0]) if paths else pa.schema(CLIP_IDENTITY)
+        with self.readable():
+            first = min(self._committed(), default=None)
+            if first is None:
+                return FIXED.get(table, pa.schema(CLIP_IDENTITY))
+            return current(table, store.read_schema(self._path(table, first)))
 
     def config(self) -> dict[str, Any] | None:
         """The configuration that made it; None while it is empty."""
@@ -86,45 +130,99 @@ class Manifest:
         return json.loads(raw) if raw else None
 
     def hash(self) -> str:
-        """16 hex digits that name what the manifest holds: its shards and their sizes."""
-        digest = hashlib.blake2b(digest_size=8)
-        for path in self.fragments("clips"):
-            digest.update(f"{Path(path).name}:{Path(path).stat().st_size}\n".encode())
-        return digest.hexdigest()
+        """16 hex digits that name what the manifest holds, however its shards are merged."""
+        self.shards()
+        return f"{_sum(self._committed().items()) % 2**64:016x}"
 
     def commit(self, shard: Shard, clip_schema: pa.Schema) -> None:
         """Write a shard's four fragments, the clips last. On any failure the shard does not exist."""
-        rows = {"videos": shard.videos, "shots": shard.shots, "errors": shard.errors, "clips": shard.clips}
+        self.write(shard.name, shard.tables(clip_schema))
+
+    def write(self, shard: str, tables: Tables) -> None:
+        """As `commit`, of tables that exist."""
+        self._check()
         for table in TABLES:
-            schema = clip_schema if table == "clips" else self.schema(table)
-            write_table(pa.Table.from_pylist([_clean(r) for r in rows[table]], schema), self._path(table, shard.name))
+            store.write_table(tables[table], self._path(table, shard), row_group=_GROUP)
+
+    def replace(self, old: Sequence[str], shard: str, tables: Tables) -> None:
+        """Put one shard in the place of others: whoever reads sees those or this one, killed or not."""
+        note = self.root / "replaced" / f"{shard}.json"
+        store.write_bytes(json.dumps(list(old)).encode(), note)
+        self.write(shard, tables)
+        self._bury(note)
+
+    def rewrite(self, shard: str, dropped: set[str], moved: Mapping[str, str]) -> None:
+        """Leave some videos out of a shard, and tell of others that they are elsewhere now; both by uri."""
+        tables = {}
+        for name, table in self.tables(shard).items():
+            kept = table.filter(pc.invert(pc.is_in(table["uri"], pa.array(sorted(dropped), pa.string()))))  # type: ignore[attr-defined]
+            uris = [moved.get(uri, uri) for uri in kept["uri"].to_pylist()]
+            at = kept.schema.get_field_index("uri")
+            tables[name] = kept.set_column(at, kept.schema.field(at), pa.array(uris, pa.string()))
+        if not tables["videos"].num_rows:
+            return self.remove(shard)
+        told = json.dumps([shard, sorted(dropped), sorted(moved.items())])
+        return self.replace([shard], hashlib.blake2b(told.encode(), digest_size=10).hexdigest(), tables)
 
     def remove(self, shard: str) -> None:
         """Forget a shard, its commit first."""
+        self._check()
         for table in reversed(TABLES):
             self._path(table, shard).unlink(missing_ok=True)
 
+    def compact(self, many: int = _MANY, small: int = _SMALL, large: int = _LARGE) -> int:
+        """Merge small fragments, where there are many, to larger ones; sizes in bytes. Returns how many were merged."""
+        sizes = {name: size for name, size in self._committed().items() if size < small}
+        if len(sizes) < many:
+            return 0
+        merged, group, weight = 0, dict[str, int](), 0
+        for name in sorted(sizes):
+            group[name] = sizes[name]
+            weight += sizes[name]
+            if weight >= large:
+                merged += self._merge(group)
+                group, weight = {}, 0
+        return merged + self._merge(group)
+
+    def _merge(self, group: Mapping[str, int]) -> int:
+        if len(group) < 2:
+            return 0
+        tables = {
+            t: store.dataset([self._path(t, shard) for shard in group], self.schema(t)).to_table() for t in TABLES
+        }
+        self.replace(list(group), f"{_MERGED}{_sum(group.items()):032x}", tables)
+        return len(group)
+
+    def adopt_next(self) -> None:
+        """Let the manifest `next` take this one's place. A run that is killed at it is finished by `sweep`."""
+        store.write_bytes(json.dumps(sorted(self._committed())).encode(), self._adopting)
+        self._finish_adoption()
+
     def sweep(self) -> None:
-        """Delete what an interrupted run left behind: unfinished files and fragments without a commit."""
-        known = set(self.shards())
+        """Finish what an interrupted run began, and delete what it left behind."""
+        if self._adopting.exists():
+            self._finish_adoption()
+        committed = {path.stem for path, _ in store.listed(self.root / "clips")}
+        for note, _ in store.listed(self.root / "replaced", ".json"):
+            if note.stem in committed:
+                self._bury(note)
+            else:
+                note.unlink()
+        committed = set(self._committed())
         for table in TABLES:
-            for path in (self.root / table).glob("*"):
-                if path.suffix != ".parquet" or path.stem not in known:
+            for path in (self.root / table).glob("*") if (self.root / table).is_dir() else ():
+                if path.suffix != ".parquet" or path.stem not in committed:
                     path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the manifest against a second writer. Raises CurationError if somebody else writes to it."""
-        make_folder(self.root)
-        with (self.root / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise CurationError(f"out: another run is writing to {str(self.root)!r}; wait for it to end") from error
+        with store.locked(self.root) as self._check:
             yield
 
     @contextlib.contextmanager
-    def _readable(self) -> Iterator[None]:
+    def readable(self) -> Iterator[None]:
+        """Tell what to do where a fragment cannot be read."""
         try:
             yield
         except (pa.ArrowInvalid, FileNotFoundError) as error:
@@ -134,56 +232,52 @@ class Manifest:
                 "run `rushes curate` again"
             ) from error
 
+    @property
+    def _adopting(self) -> Path:
+        return self.root / ".next" / "adopt.json"
+
+    def _committed(self) -> dict[str, int]:
+        """The committed shards, each with the size of its clips fragment in bytes."""
+        sizes = {path.stem: size for path, size in store.listed(self.root / "clips")}
+        for note, _ in store.listed(self.root / "replaced", ".json"):
+            if note.stem in sizes:
+                for shard in json.loads(note.read_bytes()):
+                    sizes.pop(shard, None)
+        return sizes
+
+    def _bury(self, note: Path) -> None:
+        """Delete the shards that a committed one stands for, and then the note."""
+        for shard in json.loads(note.read_bytes()):
+            self.remove(shard)
+        note.unlink()
+
+    def _finish_adoption(self) -> None:
+        for shard in json.loads(self._adopting.read_bytes()):
+            self.remove(shard)
+        staged = self.root / ".next"
+        for table in TABLES:  # the clips last
+            for path, _ in store.listed(staged / table):
+                store.move(path, self.root / table / path.name)
+        self._adopting.unlink()
+
     def _path(self, table: str, shard: str) -> Path:
         return self.root / table / f"{shard}.parquet"
+
+
+def _sum(shards: Iterable[tuple[str, int]]) -> int:
+    """A number of 128 bits for shards and their sizes: that of merged ones is the sum of what they were made of."""
+    total = 0
+    for name, size in shards:
+        if name.startswith(_MERGED):
+            total += int(name.removeprefix(_MERGED), 16)
+        else:
+            total += int.from_bytes(hashlib.blake2b(f"{name}:{size}".encode(), digest_size=16).digest(), "big")
+    return total % 2**128
 
 
 def read(folder: str | Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A table (videos, shots, errors, clips) of the manifest in `folder`."""
     return Manifest.find(folder).read(table, columns)
-
-
-def write_table(table: pa.Table, path: Path) -> None:
-    """Write a Parquet file that appears whole or not at all. Raises CurationError on a full or read-only disk."""
-    with writing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder that is about to be written to. Raises CurationError where that is not possible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise CurationError(_disk(folder, error)) from error
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well, and vanishes when it does not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise CurationError(_disk(path, error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _disk(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"out: the disk is full while writing {str(path)!r}; free some space and run the same command again"
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return f"out: {str(path)!r} is not writable; choose another folder with --out"
-    if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return f"out: {str(path)!r} is a file, not a folder; choose another folder with --out"
-    return f"out: {str(path)!r} cannot be written: {error.strerror or error}"
 
 
 def _clean(row: Mapping[str, Any]) -> dict[str, Any]:

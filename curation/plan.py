@@ -6,7 +6,6 @@ exactly once.
 """
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -17,32 +16,30 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 import ray.data
 import ray.exceptions
 
 from curation import sources
 from curation.alone import ATTEMPTS, limited, measure_alone
-from curation.collect import Collector, Failures, clip_row, end_of
+from curation.collect import Collector, Failures, Task, clip_row, end_of
 from curation.config import CurateConfig
 from curation.duplicates import table as duplicates
 from curation.engine import Clip, VideoPass
 from curation.errors import CurationError, UnreadableVideo
-from curation.ledger import Task, measuring, plan
+from curation.ledger import Plan, plan
 from curation.manifest import Manifest, Shard
 from curation.progress import Progress, silent
 from curation.remarks import text_check, why_no_clip
-from curation.schema import CLIP_IDENTITY, SCHEMA_VERSION, score_field
 from curation.scores import scorers_for
-from curation.scores.base import Failure, Scored, Scorer, columns_of, run_scorer
+from curation.scores.base import Failure, Scored, Scorer, run_scorer
 from curation.stages import BOOKED, Node, Stage, reader_share, stages_for, trimmed
+from curation.store import place
 from curation.weights import require
 
 _GREETING = b"Set ray log level from environment variable"
@@ -79,19 +76,20 @@ def curate(config: CurateConfig, progress: Progress = silent) -> CurationSummary
     require(config)
     duplicates.others(config.duplicates)  # a manifest that is not there is said before the work
     scorers = scorers_for(config)
-    schema = clip_schema(config, scorers)
-    manifest = Manifest(Path(config.out).expanduser() / "manifest")
+    manifest = Manifest(place(config.out) / "manifest")
     with manifest.locked():
         manifest.sweep()
         summary = CurationSummary(out=str(config.out), manifest=str(manifest.root))
-        todo = plan(config, manifest, found, progress, summary.messages)
-        summary.already_done = len(found) - len(todo)
-        if todo:
-            progress("starting Ray", 0, None)
-            with _ray(config):
-                _run(config, scorers, schema, manifest, todo, progress)
+        left = plan(config, manifest, scorers, found, progress, summary.messages)
+        summary.measured = len(left.tasks)
+        summary.already_done = len({s.uri for s in found} - {t.source.uri for t in left.tasks})
+        _carry_out(config, left, progress)
+        if left.replaces:
+            manifest.adopt_next()
+        if left.replaces or left.tasks:
+            progress("merging small fragments", 0, None)
+            manifest.compact()
         duplicates.update(manifest, config.duplicates, progress)
-    summary.measured = len(todo)
     _count(manifest, summary)
     if not summary.clips:
         summary.messages.append(f"no clip was made: {why_no_clip(manifest)}")
@@ -101,41 +99,51 @@ def curate(config: CurateConfig, progress: Progress = silent) -> CurationSummary
     return summary
 
 
-def clip_schema(config: CurateConfig, scorers: Sequence[Scorer]) -> pa.Schema:
-    """The clips table of this configuration: identity, then every score with its definition."""
-    fields = [score_field(c.name, c.type, c.description, c.unit, d) for c, d in columns_of(scorers)]
-    return pa.schema([*CLIP_IDENTITY, *fields]).with_metadata(
-        {
-            "rushes.schema_version": str(SCHEMA_VERSION),
-            "rushes.config": json.dumps(measuring(config), sort_keys=True),
-        }
-    )
+def _carry_out(config: CurateConfig, todo: Plan, progress: Progress) -> None:
+    """Measure what is left, and commit each shard when it is whole."""
+    commit = partial(_commit, todo)
+    waiting = Collector(todo.tasks)
+    for shard in [*_settled(todo), *waiting.settle_unreadable()]:
+        commit(shard)
+    readable = [v for v in todo.tasks if waiting.expects(v)]
+    if readable:
+        progress("starting Ray", 0, None)
+        with _ray(config):
+            _run(config, todo, waiting, readable, commit, progress)
+
+
+def _settled(todo: Plan) -> list[Shard]:
+    """The shards of which everything is kept and nothing can be measured."""
+    with_work = {t.shard for t in todo.tasks}
+    return [Shard(name, [], [], [], []) for name in (todo.kept.shards if todo.kept else ()) if name not in with_work]
+
+
+def _commit(todo: Plan, shard: Shard) -> None:
+    if todo.kept and shard.name in todo.kept:
+        todo.target.write(shard.name, todo.kept.joined(shard))
+    else:
+        todo.target.commit(shard, todo.schema)
 
 
 def _run(
     config: CurateConfig,
-    scorers: Sequence[Scorer],
-    schema: pa.Schema,
-    manifest: Manifest,
-    todo: Sequence[Task],
+    todo: Plan,
+    waiting: Collector,
+    readable: Sequence[Task],
+    commit: Callable[[Shard], None],
     progress: Progress,
 ) -> None:
     cpus = config.cpus or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    waiting = Collector(todo)
-    for shard in waiting.settle_unreadable():
-        manifest.commit(shard, schema)
-    readable = [v for v in todo if waiting.expects(v)]
-    if readable:
-        settled = waiting.videos_done
-        progress("measuring", 0, len(readable))
-        dataset = _dataset(config, scorers, readable, cpus)
-        for row in _watched(dataset, config.no_progress_minutes * 60, waiting):
-            for shard in waiting.add(row["uri"], pickle.loads(row["payload"])):
-                manifest.commit(shard, schema)
-            progress("measuring", waiting.videos_done - settled, len(readable))
+    settled = waiting.videos_done
+    progress("measuring", 0, len(readable))
+    dataset = _dataset(config, todo, readable, cpus)
+    for row in _watched(dataset, config.no_progress_minutes * 60, waiting):
+        for shard in waiting.add(row["uri"], pickle.loads(row["payload"])):
+            commit(shard)
+        progress("measuring", waiting.videos_done - settled, len(readable))
     if left := [v for v in readable if v.source.uri in waiting.open_videos]:
-        for shard in _one_by_one(config, scorers, left, waiting, progress):
-            manifest.commit(shard, schema)
+        for shard in _one_by_one(config, todo.scorers, left, waiting, progress):
+            commit(shard)
 
 
 def _one_by_one(
@@ -165,7 +173,7 @@ def _result(done: Any, video: Task) -> list[Any]:
         return [end_of(video, None, [(None, Failure("alone", type(error).__name__, words, ATTEMPTS))], 0)]
 
 
-def _dataset(config: CurateConfig, scorers: Sequence[Scorer], videos: Sequence[Task], cpus: int) -> "ray.data.Dataset":
+def _dataset(config: CurateConfig, todo: Plan, videos: Sequence[Task], cpus: int) -> "ray.data.Dataset":
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # progress and failures are told by our own means
     # of a dead worker's task there is no second try but ours, and Ray has no other name for that yet
     warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", DeprecationWarning)
@@ -173,7 +181,7 @@ def _dataset(config: CurateConfig, scorers: Sequence[Scorer], videos: Sequence[T
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # a worker that dies loses its rows and no more: `_one_by_one`
-    stages = stages_for(scorers, _nodes(), config, cpus, len(videos))
+    stages = stages_for(todo.scorers, _nodes(), config, cpus, len(videos), todo.given)
     rows = [{"index": i, "video": pickle.dumps(v)} for i, v in enumerate(videos)]
     threads = max(1, cpus // len(videos))  # of libav's a video, where there are fewer videos than cores
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
@@ -212,7 +220,10 @@ def _read(row: dict[str, Any], config: CurateConfig, threads: int) -> Iterator[d
         reading = VideoPass(uri, config, video.video_id, threads)
         with limited(config.memory_gb):
             for clip in reading:
-                yield {"uri": uri, "payload": pickle.dumps(_Measured(clip, Scored()), protocol=5)}
+                yield {
+                    "uri": uri,
+                    "payload": pickle.dumps(_Measured(clip, video.scored(clip.frames.clip_id)), protocol=5),
+                }
                 sent += 1
     except UnreadableVideo as error:
         failures = [(None, Failure(error.step, type(error).__name__, str(error)))]

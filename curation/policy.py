@@ -24,6 +24,7 @@ from curation.selection.columns import duplicate_settings, read
 from curation.selection.folder import SelectionSummary, finished, read_summary, rows_at, write
 from curation.selection.rules import FunnelStep, Verdict, judge
 from curation.selection.steps import Threshold
+from curation.store import named
 
 __all__ = ["FunnelStep", "SelectionSummary", "Threshold", "judge", "levels", "load_policy", "read_summary", "select"]
 
@@ -142,7 +143,7 @@ def select(config: SelectConfig, progress: Progress = silent) -> SelectionSummar
         thresholds=verdict.thresholds,
         funnel=_with_examples(manifest, table, verdict),
         rejected_by_reason=verdict.reasons,
-        manifest=str(manifest.root.absolute()),
+        manifest=named(manifest.root),
         manifest_hash=manifest_hash,
         policy_hash=policy_hash,
         selection_hash=selection_hash,

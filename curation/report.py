@@ -22,10 +22,11 @@ from markupsafe import Markup
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.inspect import clock, counts, lengths, note, numbers, open_table, printable, readable, score_fields
-from curation.manifest import Manifest, writing
+from curation.manifest import Manifest
 from curation.pictures import contact_sheet, histogram_svg, number
 from curation.policy import SelectionSummary, Threshold, read_summary
 from curation.schema import definition_of
+from curation.store import named, place, remote, writing
 
 __all__ = ["contact_sheet", "histogram_svg", "render", "write_report"]
 
@@ -80,6 +81,12 @@ def render(manifest: str, selection: str | None = None) -> str:
     return environment.get_template("report.html.j2").render(context)
 
 
+def _same(told: str, root: Path) -> bool:
+    """Whether a selection tells of the manifest at `root`."""
+    where = place(told)
+    return named(where) == named(root) or (not remote(root) and not remote(where) and where.resolve() == root.resolve())
+
+
 @dataclass(frozen=True, slots=True)
 class _Selection:
     summary: SelectionSummary
@@ -90,11 +97,11 @@ class _Selection:
     def open(cls, folder: str, manifest: Manifest) -> "_Selection":
         """Read it. Raises CurationError if it was made from another manifest; that this one has grown is no fault."""
         summary, root = read_summary(folder), Path(folder)
-        moved = Path(summary.manifest).resolve() != manifest.root.resolve()
+        moved = not _same(summary.manifest, manifest.root)
         if moved and summary.manifest_hash != manifest.hash():
             raise CurationError(
                 f"selection: {folder!r} was made from the manifest {summary.manifest!r}, not from "
-                f"{str(manifest.root.absolute())!r}; name that manifest, or select from this one"
+                f"{named(manifest.root)!r}; name that manifest, or select from this one"
             )
         return cls(summary, ds.dataset(root / "clips.parquet"), pq.read_table(root / "rejected.parquet"))
 

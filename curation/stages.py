@@ -4,7 +4,7 @@ Scorers that want no card share one process, of which there are copies; those th
 card, as far as their shares allow. A scorer comes after those whose columns it requires, so stages may alternate.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from curation.config import CurateConfig
@@ -57,9 +57,15 @@ class Stage:
 
 
 def stages_for(
-    scorers: Sequence[Scorer], nodes: Sequence[Node], config: CurateConfig, cpus: int, videos: int
+    scorers: Sequence[Scorer],
+    nodes: Sequence[Node],
+    config: CurateConfig,
+    cpus: int,
+    videos: int,
+    given: Collection[str] = (),
 ) -> list[Stage]:
-    """The stages in order, at least one. `cpus` cores may be used; of `videos` at most so many are read at a time.
+    """The stages in order, at least one. `cpus` cores may be used; of `videos` at most so many are read at a time;
+    columns `given` are known already.
 
     Pools are as large as cores, cards and memory allow: at most one copy of a stage on each card, and no more copies
     without a card than cores or videos. Without any card no stage asks for one. Raises CurationError with the
@@ -67,7 +73,7 @@ def stages_for(
     """
     cards = sum(int(n.gpus) for n in nodes)
     stages = []
-    groups = _groups(scorers, cards > 0) or [[]]
+    groups = _groups(scorers, cards > 0, given) or [[]]
     for at, group in enumerate(groups):
         needs = _needs(group, cards > 0)
         later = frozenset(field for g in groups[at + 1 :] for s in g for field in s.sees)
@@ -89,9 +95,9 @@ def trimmed(clip: ClipFrames, keep: frozenset[str]) -> ClipFrames:
     return replace(clip, **{name: getattr(clip, name)[:0] for name in PIXELS if name not in keep})
 
 
-def _groups(scorers: Sequence[Scorer], cards: bool) -> list[list[Scorer]]:
+def _groups(scorers: Sequence[Scorer], cards: bool, given: Collection[str]) -> list[list[Scorer]]:
     """Scorers by process, those with and without a card in turn, each after those whose columns it requires."""
-    waiting, made, groups, on_card, idle = list(scorers), set[str](), [], False, 0
+    waiting, made, groups, on_card, idle = list(scorers), set(given), [], False, 0
     while waiting:
         group: list[Scorer] = []
         share, ready = 0.0, set(made)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curation.config import DuplicateSettings
 from curation.duplicates.groups import Grouping, preference
@@ -22,9 +21,10 @@ from curation.duplicates.perceptual import group_perceptual
 from curation.duplicates.semantic import group_semantic
 from curation.duplicates.sequences import Sequences
 from curation.errors import CurationError
-from curation.manifest import Manifest, write_table
+from curation.manifest import Manifest
 from curation.progress import Progress, silent
 from curation.schema import definition_of, score_field
+from curation.store import named, read_schema, read_table, write_table
 
 KINDS = ("exact", "perceptual", "semantic")
 VERSION = 2
@@ -61,7 +61,7 @@ def others(settings: DuplicateSettings) -> list[Manifest]:
     found = []
     for folder in settings.against:
         try:
-            found.append(Manifest.find(Path(folder).expanduser()))
+            found.append(Manifest.find(folder))
         except CurationError as error:
             raise CurationError(f"against: {folder!r} holds no manifest; name another, or leave it away") from error
     return found
@@ -86,7 +86,7 @@ def groups_of(
     Raises CurationError if a manifest cannot be read, or was hashed or embedded in another way than this one.
     """
     if holds(manifest, settings, kinds):
-        return pq.read_table(path_of(manifest), columns=list(columns) if columns is not None else None)
+        return read_table(path_of(manifest), columns)
     progress("looking for duplicates", 0, None)
     clips, own = _read(manifest, settings), manifest.read("clips", ["clip_id"]).num_rows
     found = {"exact": _exact(clips)}
@@ -127,20 +127,20 @@ def holds(manifest: Manifest, settings: DuplicateSettings, kinds: Sequence[str] 
 def made_of(manifest: Manifest) -> dict[str, Any] | None:
     """What the table on disk was made of; None if there is no table."""
     try:
-        raw = (pq.read_schema(path_of(manifest)).metadata or {}).get(_MADE_OF)
+        raw = (read_schema(path_of(manifest)).metadata or {}).get(_MADE_OF)
     except (FileNotFoundError, pa.ArrowInvalid):
         return None
     return json.loads(raw) if raw else None
 
 
 def _made_of(manifest: Manifest, settings: DuplicateSettings) -> dict[str, Any]:
-    against = {str(m.root.absolute()): m.hash() for m in others(settings)}
+    against = {named(m.root): m.hash() for m in others(settings)}
     return {**settings.model_dump(), "against": against, "manifest": manifest.hash(), "version": VERSION}
 
 
 def _read(manifest: Manifest, settings: DuplicateSettings) -> Clips:
     """This manifest's clips, then those of the existing ones."""
-    manifests = [manifest, *(m for m in others(settings) if m.root.absolute() != manifest.root.absolute())]
+    manifests = [manifest, *(m for m in others(settings) if named(m.root) != named(manifest.root))]
     tables = [_table(m, manifest) for m in manifests]
     whole = pa.concat_tables(tables)
     origin = np.repeat(np.arange(len(tables)), [t.num_rows for t in tables])

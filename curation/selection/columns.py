@@ -1,9 +1,8 @@
 """Which columns a policy looks at, and reading them: of the manifest, and of its table of duplicates."""
 
-from pathlib import Path
-
 import pyarrow as pa
 
+from curation import store
 from curation.config import DuplicateSettings, Policy, Rule, SelectConfig
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError
@@ -100,7 +99,7 @@ def _kinds(policy: Policy, schema: pa.Schema) -> list[str]:
 
 def _repeats_others(manifest: Manifest, settings: DuplicateSettings) -> bool:
     """Whether there is another manifest whose bytes these clips may have."""
-    return any(m.root.absolute() != manifest.root.absolute() for m in duplicates.others(settings))
+    return any(store.named(m.root) != store.named(manifest.root) for m in duplicates.others(settings))
 
 
 def _linked(policy: Policy, schema: pa.Schema) -> list[str]:
@@ -126,7 +125,7 @@ def duplicate_settings(config: SelectConfig, policy: Policy, manifest: Manifest)
     against = config.against
     if not against:
         against = list((duplicates.made_of(manifest) or {}).get("against", []))
-        if gone := [folder for folder in against if not Path(folder, "clips").is_dir()]:
+        if gone := [folder for folder in against if not (store.place(folder) / "clips").is_dir()]:
             raise CurationError(
                 f"against: {str(manifest.root)!r} was compared with {', '.join(map(repr, gone))}, where there is no "
                 "manifest any more; restore it, name another with --against, or run `rushes curate` again without "

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.errors import CurationError
-from curation.manifest import write_table
 from curation.selection.folder import SelectionSummary, read_summary
+from curation.store import write_table
 
 ABSENT = "not in its manifest"
 EXAMPLES = 3

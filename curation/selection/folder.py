@@ -16,9 +16,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from curation.errors import CurationError
-from curation.manifest import Manifest, make_folder, writing
+from curation.manifest import Manifest
 from curation.selection.rules import FunnelStep, Verdict
 from curation.selection.steps import Threshold
+from curation.store import make_folder, writing
 
 _BATCH_ROWS = 16_384
 _GROUP_BYTES = 64 << 20  # of a row group, in memory
@@ -106,7 +107,7 @@ def rows_at(manifest: Manifest, positions: np.ndarray, columns: list[str]) -> li
     for path in manifest.fragments("clips"):
         if at > positions.max(initial=-1):
             break
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             for group in range(file.num_row_groups):
                 size = file.metadata.row_group(group).num_rows
                 inside = positions[(positions >= at) & (positions < at + size)] - at
@@ -161,7 +162,8 @@ def _groups(manifest: Manifest, keep: np.ndarray, known: Sequence[str]) -> Itera
     unknown = [name for name in schema.names if name not in known] or schema.names[:1]
     repeat = ds.ParquetFileFormat(dictionary_columns=[name for name in _OF_A_VIDEO if name in unknown])
     coded = pa.schema([pa.field(f.name, _coded(f.type)) if f.name in _OF_A_VIDEO else f for f in schema])
-    clips, at = ds.dataset(manifest.fragments("clips"), schema=coded, format=repeat), 0
+    files: Any = manifest.dataset("clips")
+    clips, at = ds.dataset(files.files, schema=coded, filesystem=files.filesystem, format=repeat), 0
     group: list[pa.RecordBatch] = []
     size = 0
     for batch in clips.to_batches(columns=unknown, batch_size=_BATCH_ROWS):

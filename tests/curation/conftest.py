@@ -95,3 +95,26 @@ def two_shots(tmp_path_factory: pytest.TempPathFactory, write_video: Callable[..
         second[60 - i // 4 : 180 - i // 4] for i in range(50)
     ]
     return write_video(tmp_path_factory.mktemp("footage") / "two_shots.mp4", frames)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """An S3 on this machine, moto's, with one bucket; boto finds it by its environment."""
+    from moto.server import ThreadedMotoServer
+
+    with pytest.MonkeyPatch.context() as patch:
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        }.items():  # fmt: skip
+            patch.setenv(name, value)
+        import s3fs
+
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("bucket")
+        yield
+        s3fs.S3FileSystem.clear_instance_cache()
+        server.stop()

@@ -10,11 +10,10 @@ import pytest
 
 from curation import sources
 from curation.alone import measure_alone
-from curation.collect import End
+from curation.collect import End, Task
 from curation.config import CurateConfig
 from curation.engine import open_clips
 from curation.errors import CurationError
-from curation.ledger import Task
 from curation.scores.aesthetics import TechnicalQuality
 
 

@@ -9,10 +9,9 @@ import pyarrow as pa
 import pytest
 
 from curation.clips import bounds
-from curation.collect import Collector, clip_row, end_of
+from curation.collect import Collector, Task, clip_row, end_of
 from curation.config import ClipSettings, CurateConfig
 from curation.engine import VideoPass
-from curation.ledger import Task
 from curation.manifest import Shard
 from curation.schema import CLIP_IDENTITY, SHOTS, VIDEOS
 from curation.scores.base import Failure, Scored

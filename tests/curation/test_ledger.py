@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from curation import ledger, sources
@@ -17,21 +16,18 @@ from curation.config import (
     WeightSettings,
 )
 from curation.errors import CurationError
-from curation.ledger import measuring, plan
+from curation.ledger import clip_schema, measuring, plan
 from curation.manifest import Manifest, Shard
 from curation.progress import silent
-from curation.schema import CLIP_IDENTITY
 
 
 @pytest.fixture
 def world(tmp_path):
     """Three files, and a manifest in which each was measured in a shard of its own."""
-    import json
-
     folder = tmp_path / "videos"
     folder.mkdir()
     config = CurateConfig(videos=str(folder), out=str(tmp_path / "out"), videos_per_shard=1)
-    schema = pa.schema(CLIP_IDENTITY).with_metadata({"rushes.config": json.dumps(measuring(config))})
+    schema = clip_schema(config, [])
     manifest = Manifest(tmp_path / "out" / "manifest")
     for name in ("a", "b", "c"):
         (folder / f"{name}.mp4").write_bytes(name.encode() * 100)
@@ -51,7 +47,7 @@ def world(tmp_path):
 def todo(world, **changes):
     folder, config, manifest = world
     messages: list[str] = []
-    tasks = plan(config.model_copy(update=changes), manifest, sources.find(str(folder)), silent, messages)
+    tasks = plan(config.model_copy(update=changes), manifest, [], sources.find(str(folder)), silent, messages).tasks
     return [Path(t.source.uri).name for t in tasks], messages, tasks
 
 
@@ -78,11 +74,22 @@ def test_a_changed_file_is_left_and_its_old_shard_gone(world):
     assert world[2].shards() == ["b", "c"]
 
 
-def test_a_moved_file_is_left_where_it_is_now(world):
+def test_the_rows_of_a_moved_file_follow_it(world):
     (world[0] / "a.mp4").rename(world[0] / "z.mp4")
     names, messages, _ = todo(world)
-    assert names == ["z.mp4"]
+    assert names == []
     assert "has moved" in messages[0]
+    uris = world[2].read("videos", ["uri"])["uri"].to_pylist()
+    assert sorted(uris) == [str(world[0] / f"{name}.mp4") for name in "bcz"]
+    assert todo(world)[:2] == ([], [])
+
+
+def test_of_a_moved_file_with_a_copy_one_is_told_as_a_copy(world):
+    (world[0] / "y.mp4").write_bytes(b"a" * 100)
+    (world[0] / "a.mp4").rename(world[0] / "z.mp4")
+    names, _, (task,) = todo(world)
+    assert names == ["z.mp4"]
+    assert task.copy_of == str(world[0] / "y.mp4")
 
 
 def test_a_deleted_file_keeps_its_rows(world):

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import manifest as module
+from curation import store
 from curation.errors import CurationError
-from curation.manifest import Manifest, Shard, read, writing
-from curation.schema import CLIP_IDENTITY, definition_of, score_field
+from curation.manifest import Manifest, Shard, read
+from curation.schema import CLIP_IDENTITY, TABLES, definition_of, score_field
+from curation.store import writing
 
 SCHEMA = pa.schema(
     [*CLIP_IDENTITY, score_field("motion", pa.float32(), "flow", "px", {"scorer": "motion", "fps": 2.0})]
@@ -53,15 +54,15 @@ def test_other_tools_read_it_as_it_lies(tmp_path):
 def test_a_shard_that_fails_at_any_file_does_not_exist(tmp_path, monkeypatch, table):
     manifest = Manifest(tmp_path)
     manifest.commit(shard("s1"), SCHEMA)
-    real = pq.write_table
+    real = store._write
 
-    def full(data, path, **options):
+    def full(data, path, *more):
         if f"{os.sep}{table}{os.sep}" in str(path):
             Path(path).write_bytes(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(data, path, **options)
+        real(data, path, *more)
 
-    monkeypatch.setattr(module.pq, "write_table", full)
+    monkeypatch.setattr(store, "_write", full)
     with pytest.raises(CurationError, match="disk is full"):
         manifest.commit(shard("s2"), SCHEMA)
     assert manifest.shards() == ["s1"]
@@ -132,3 +133,104 @@ def test_a_damaged_fragment_is_said_with_its_remedy(tmp_path, table):
     (tmp_path / table / "s1.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(CurationError, match="damaged or missing .*rushes curate"):
         manifest.read(table)
+
+
+def many(manifest: Manifest, count: int = 6) -> None:
+    for i in range(count):
+        manifest.commit(shard(f"s{i}", clips=i, uri=f"{i}.mp4"), SCHEMA)
+
+
+def test_small_fragments_are_merged_and_the_manifest_stays_the_same(tmp_path):
+    manifest = Manifest(tmp_path)
+    many(manifest)
+    before = {t: manifest.read(t).to_pylist() for t in TABLES}
+    name, size = manifest.hash(), (tmp_path / "clips" / "s5.parquet").stat().st_size
+    assert manifest.compact(many=7) == 0  # not worth the trouble
+    assert manifest.compact(many=6, large=3 * size) == 6
+    assert len(manifest.shards()) == 2
+    assert {t: sorted(manifest.read(t).to_pylist(), key=str) for t in TABLES} == {
+        t: sorted(rows, key=str) for t, rows in before.items()
+    }
+    assert manifest.hash() == name
+    assert manifest.compact(many=2) == 2  # merged once more
+    assert manifest.hash() == name
+    assert definition_of(manifest.schema("clips").field("motion")) == {"scorer": "motion", "fps": 2.0}
+    assert sorted(p.name for p in tmp_path.rglob("*.json")) == []
+    manifest.commit(shard("s9"), SCHEMA)
+    assert manifest.hash() != name
+
+
+def test_only_small_fragments_are_merged(tmp_path):
+    manifest = Manifest(tmp_path)
+    many(manifest)
+    sizes = {p.stem: p.stat().st_size for p in (tmp_path / "clips").glob("*")}
+    assert manifest.compact(many=2, small=max(sizes.values())) == sum(s < max(sizes.values()) for s in sizes.values())
+
+
+@pytest.mark.parametrize("moment", range(34))
+def test_a_kill_while_fragments_are_merged_loses_and_doubles_nothing(tmp_path, monkeypatch, moment):
+    """Killed before any of the writes and deletions: reading sees every row once, and the next run leaves no trace."""
+    manifest = Manifest(tmp_path)
+    many(manifest)
+    before = sorted(manifest.read("clips").to_pylist(), key=str)
+    name, calls, dead = manifest.hash(), iter(range(999)), False
+
+    def dying(real):
+        def call(*arguments, **options):
+            if next(calls) == moment:
+                raise KeyboardInterrupt
+            return real(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(store, "_write", dying(store._write))
+    monkeypatch.setattr(store, "write_bytes", dying(store.write_bytes))
+    monkeypatch.setattr(Path, "unlink", dying(Path.unlink))
+    try:
+        manifest.compact(many=6)
+    except KeyboardInterrupt:
+        dead = True
+    monkeypatch.undo()
+    assert dead
+    for _ in range(2):
+        assert sorted(manifest.read("clips").to_pylist(), key=str) == before
+        assert manifest.hash() == name
+        manifest.sweep()
+    files = sorted(p.stem for p in tmp_path.rglob("*") if p.is_file())
+    assert files == sorted(4 * manifest.shards())
+
+
+def test_videos_are_left_out_of_a_shard_and_followed_where_they_went(tmp_path):
+    manifest = Manifest(tmp_path)
+    many(manifest)
+    manifest.compact(many=6)
+    (merged,) = manifest.shards()
+    manifest.rewrite(merged, {"1.mp4", "3.mp4"}, {"4.mp4": "moved.mp4"})
+    for table in ("videos", "shots"):
+        assert sorted(manifest.read(table)["uri"].to_pylist()) == ["0.mp4", "2.mp4", "5.mp4", "moved.mp4"]
+    assert sorted(set(manifest.read("clips")["uri"].to_pylist())) == ["2.mp4", "5.mp4", "moved.mp4"]
+    (left,) = manifest.shards()
+    manifest.rewrite(left, {"0.mp4", "2.mp4", "5.mp4", "moved.mp4"}, {})
+    assert manifest.shards() == []
+
+
+def test_all_of_it_holds_on_an_object_store(server):
+    manifest = Manifest("s3://bucket/whole/manifest")
+    with manifest.locked():
+        many(manifest)
+        before, name = manifest.read("clips").to_pylist(), manifest.hash()
+        manifest.compact(many=6)
+        manifest.commit(shard("t"), SCHEMA)
+        manifest.remove("t")
+        manifest.next.commit(shard("n"), SCHEMA)
+    found = Manifest.find("s3://bucket/whole")
+    assert sorted(found.read("clips").to_pylist(), key=str) == sorted(before, key=str)
+    assert found.hash() == name
+    with manifest.locked(), pytest.raises(CurationError, match="another run is writing"), found.locked():
+        pass
+    with found.locked():
+        found.adopt_next()
+        found.sweep()
+    assert found.read("clips")["clip_id"].to_pylist() == ["n-0", "n-1"]
+    with pytest.raises(CurationError, match="holds no manifest"):
+        Manifest.find("s3://bucket/empty")
