@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -128,7 +128,7 @@ def _write_rejected(path: Path, verdict: Verdict, ids: pa.ChunkedArray) -> None:
             _rejected(verdict, ids),
             temporary,
             compression="zstd",
-            use_dictionary=["reasons.list.element", "duplicate_of"],
+            use_dictionary=cast(bool, ["reasons.list.element", "duplicate_of"]),  # names are taken too
             store_schema=False,
         )
 
@@ -142,10 +142,10 @@ def _write_kept(path: Path, manifest: Manifest, verdict: Verdict, scores: pa.Tab
     for name, values in verdict.added.items():
         schema = schema.append(pa.field(name, values.type, metadata={"description": _SAYS[name]}))
         known = known.append_column(name, values.filter(mask))
-    at = 0
+    at, repeating = 0, cast(bool, _repeating(schema))  # names are taken too
     with (
         writing(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=_repeating(schema)) as writer,
+        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=repeating) as writer,
     ):
         for group in _groups(manifest, verdict.keep, known.column_names):
             beside = known.slice(at, group.num_rows)
