@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,9 +132,17 @@ def _say(what: str) -> None:
     print(f"{_DOING} {what}", file=sys.stderr, flush=True)
 
 
+def _end_with(parent: int) -> None:
+    """End this process when whoever started it, and holds its time limit, is gone."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def main(folder: Path) -> None:
     """Measure the task of the folder and leave its rows there."""
     faulthandler.enable(all_threads=False)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     video, config, scorers = pickle.loads((folder / "task").read_bytes())
     _load(scorers)
     rows = _measured(video, config, scorers)

@@ -56,7 +56,7 @@ class Collector:
     @property
     def open_videos(self) -> set[str]:
         """Videos of which something is still to come."""
-        return {u for u in self._video if u not in self._end or len(self._clips[u]) < self._end[u].clips}
+        return {u for u in self._video if self._open(u)}
 
     def expects(self, video: Task) -> bool:
         """Whether the video has to be read at all."""
@@ -92,14 +92,17 @@ class Collector:
         return self._check(uri)
 
     def _check(self, uri: str) -> list[Shard]:
-        if uri not in self._end or len(self._clips[uri]) < self._end[uri].clips:
+        if self._open(uri):
             return []
         self.videos_done += 1
         shard = self._video[uri].shard
         members = [v.source.uri for v in self._by_shard[shard]]
-        if any(m in self.open_videos for m in members):
+        if any(self._open(m) for m in members):
             return []
         return [self._shard(shard, members)]
+
+    def _open(self, uri: str) -> bool:
+        return uri not in self._end or len(self._clips[uri]) < self._end[uri].clips
 
     def _shard(self, name: str, members: Sequence[str]) -> Shard:
         videos, shots, errors, clips = [], [], [], []

@@ -7,7 +7,7 @@ import contextlib
 import io
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -119,13 +119,15 @@ def sql(manifest: str, query: str) -> pa.Table:
     with duckdb.connect() as connection:
         connection.execute("SET python_enable_replacements = false")
         connection.execute("SET enable_progress_bar = false")  # it would write on stdout
+        if remote(found.root):
+            connection.register_filesystem(cast(Any, found.root).fs)
         connection.execute("SET allowed_directories = [$folder]", {"folder": f"{named(found.root)}/"})
         connection.execute("SET enable_external_access = false")
         for name in TABLES:
-            if not remote(found.root) and found.fragments(name):
-                connection.read_parquet([str(p.absolute()) for p in found.fragments(name)]).create_view(name)
+            if paths := [named(p) for p in found.fragments(name)]:
+                connection.read_parquet(paths, union_by_name=True).create_view(name)
             else:
-                connection.register(name, found.dataset(name))
+                connection.register(name, found.schema(name).empty_table())
         _join_duplicates(connection, found)
         connection.execute("SET lock_configuration = true")
         try:
@@ -143,10 +145,7 @@ def _join_duplicates(connection: "DuckDBPyConnection", manifest: Manifest) -> No
     table = duplicates.path_of(manifest)
     if not table.is_file() or not manifest.shards():
         return
-    if remote(table):
-        connection.register("duplicates", read_table(table))
-    else:
-        connection.read_parquet(str(table.absolute())).create_view("duplicates")
+    connection.read_parquet(named(table)).create_view("duplicates")
     connection.execute("ALTER VIEW clips RENAME TO measured_clips")
     connection.execute("CREATE VIEW clips AS SELECT * FROM measured_clips LEFT JOIN duplicates USING (clip_id)")
 

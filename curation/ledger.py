@@ -98,9 +98,9 @@ def plan(
     Raises CurationError when a score or the clips were measured with other settings and `remeasure` is not given.
     """
     schema = clip_schema(config, scorers)
-    said = manifest.config()
-    clips = [] if said is None else list(_differences(structure(said), structure(measuring(config)), ""))
-    scores = Difference([], [], [], []) if said is None or clips else difference(manifest.schema("clips"), scorers)
+    old = manifest.config()
+    clips = [] if old is None else list(_differences(structure(old), structure(measuring(config)), ""))
+    scores = Difference([], [], [], []) if old is None or clips else difference(manifest.schema("clips"), scorers)
     refused = [*clips, *scores.changed, *(f"{column} is not measured" for column in scores.removed)]
     if refused and not config.remeasure:
         raise CurationError(
@@ -120,13 +120,14 @@ def plan(
         rows, tried = _refresh(config, manifest, rows, here, messages)
     done = rows if target is manifest else _refresh(config, target, _known(target), here, [])[0]
     kept = Kept(manifest, schema, scores.outdated) if scores.any else None
-    tasks = [] if kept is None else _again(config, kept, rows, done, schema)
+    said = _said(schema)
+    tasks = [] if kept is None else _again(config, kept, rows, done, said)
     if scores.any:
         names = ", ".join(s.name for s in scores.outdated) or "nothing"
         messages.append(f"measured anew: {names}; other scores are kept")
     measured = {r["video_id"]: uri for uri, r in (done | (rows if kept else {})).items() if r["status"] == "ok"}
     seen = done.keys() | (rows.keys() if kept else set())
-    tasks += _new(config, schema, [s for s in found if stored(s.uri) not in seen], ids, problems, measured, tried)
+    tasks += _new(config, said, [s for s in found if stored(s.uri) not in seen], ids, problems, measured, tried)
     return Plan(tasks, target, schema, scores.outdated if kept else list(scorers), kept)
 
 
@@ -155,9 +156,7 @@ def _begin_next(config: CurateConfig, target: Manifest, scorers: Sequence[Scorer
         target.remove(shard)
 
 
-def _again(
-    config: CurateConfig, kept: Kept, rows: Mapping[str, Row], done: Mapping[str, Row], schema: pa.Schema
-) -> list[Task]:
+def _again(config: CurateConfig, kept: Kept, rows: Mapping[str, Row], done: Mapping[str, Row], said: str) -> list[Task]:
     """The videos of which some scores are measured anew; what is kept of them goes to `kept`."""
     tasks: list[Task] = []
     by_shard: dict[str, list[Row]] = {}
@@ -168,7 +167,7 @@ def _again(
         known = kept.known(shard)
         for at in range(0, len(members), config.videos_per_shard):
             group = members[at : at + config.videos_per_shard]
-            name = _shard_name(schema, [(r["video_id"] or "", r["uri"], 0) for r in group])
+            name = _shard_name(said, [(r["video_id"] or "", r["uri"], 0) for r in group])
             there = {r["uri"] for r in group if r["status"] == "ok" and _unchanged(r)}
             gone = {r["uri"] for r in group if r["status"] == "ok"} - there
             kept.take(name, shard, [r["uri"] for r in group], gone)
@@ -182,8 +181,8 @@ def _again(
 def _unchanged(row: Row) -> bool:
     """Whether a measured file is still there, with the content that it had."""
     try:
-        status = Path(row["uri"]).stat()
-        same = (status.st_size, status.st_mtime_ns) == (row["size_bytes"], row["modified_ns"])
+        now = sources.at(row["uri"])
+        same = (now.size, now.modified_ns) == (row["size_bytes"], row["modified_ns"])
         return same or sources.identify(row["uri"]) == row["video_id"]
     except (OSError, UnreadableVideo):
         return False
@@ -191,19 +190,23 @@ def _unchanged(row: Row) -> bool:
 
 def _new(
     config: CurateConfig,
-    schema: pa.Schema,
+    said: str,
     fresh: Sequence[sources.Source],
     ids: Mapping[str, str | None],
     problems: Mapping[str, tuple[str, str]],
     measured: dict[str, str],
     tried: Mapping[str, int],
 ) -> list[Task]:
-    """The videos to measure from the beginning, in shards; of several with the same bytes one."""
+    """The videos to measure from the beginning, in shards; of several with the same bytes one.
+
+    Large files come first: what takes long begins early, and the videos of a shard end at about the same time.
+    """
     tasks: list[Task] = []
+    fresh = sorted(fresh, key=lambda s: (-s.size, s.uri))
     for at in range(0, len(fresh), config.videos_per_shard):
         group = fresh[at : at + config.videos_per_shard]
         attempts = {s.uri: tried.get(stored(s.uri), 0) for s in group}
-        name = _shard_name(schema, [(ids[s.uri] or "", s.uri, attempts[s.uri]) for s in group])
+        name = _shard_name(said, [(ids[s.uri] or "", s.uri, attempts[s.uri]) for s in group])
         for source in group:
             video_id = ids[source.uri]
             copy_of = measured.get(video_id) if video_id else None
@@ -288,10 +291,16 @@ def _failed(manifest: Manifest, rows: Mapping[str, Row]) -> dict[str, int]:
     return {uri: 0 for uri, row in rows.items() if row["status"] == "failed"} | attempts
 
 
-def _shard_name(schema: pa.Schema, members: Iterable[tuple[str, str, int]]) -> str:
+def _said(schema: pa.Schema) -> str:
+    """All settings and definitions of a clips table, short: they go into each shard's name."""
+    definitions = [str(definition_of(field)) for field in schema]
+    content = json.dumps([(schema.metadata or {})[b"rushes.config"].decode(), definitions])
+    return hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
+
+
+def _shard_name(said: str, members: Iterable[tuple[str, str, int]]) -> str:
     """A name of the settings, and of each video's content, place and attempts."""
-    said = [str(definition_of(field)) for field in schema]
-    content = json.dumps([(schema.metadata or {})[b"rushes.config"].decode(), said, [list(m) for m in members]])
+    content = json.dumps([said, [list(m) for m in members]])
     return hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
 
 

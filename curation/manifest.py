@@ -187,9 +187,12 @@ class Manifest:
     def _merge(self, group: Mapping[str, int]) -> int:
         if len(group) < 2:
             return 0
-        tables = {
-            t: store.dataset([self._path(t, shard) for shard in group], self.schema(t)).to_table() for t in TABLES
-        }
+        tables = {}
+        for table in TABLES:
+            paths = [self._path(table, shard) for shard in group]
+            for path in paths:
+                current(table, store.read_schema(path))  # none may be of a version whose columns would be lost
+            tables[table] = store.dataset(paths, self.schema(table)).to_table()
         self.replace(list(group), f"{_MERGED}{_sum(group.items()):032x}", tables)
         return len(group)
 

@@ -152,7 +152,8 @@ def _one_by_one(
     """Measure each video that took its worker along, or was in its company, in a process of its own. What ends that
     process too is the video's error, and costs no other one its result."""
     cards = max((s.resources.gpus for s in scorers), default=0.0) if ray.cluster_resources().get("GPU") else 0.0
-    attempt = ray.remote(measure_alone).options(num_cpus=1, num_gpus=cards, max_retries=0)
+    # what reads is a process below it: this one's own end is no video's fault
+    attempt = ray.remote(measure_alone).options(num_cpus=1, num_gpus=cards, max_retries=2)
     running = {attempt.remote(video, config, scorers): video for video in videos}
     while running:
         progress("measuring one by one what lost its worker", len(videos) - len(running), len(videos))
@@ -307,7 +308,8 @@ def _count(manifest: Manifest, summary: CurationSummary) -> None:
 
 @contextlib.contextmanager
 def _ray(config: CurateConfig) -> Iterator[None]:
-    """A Ray to run on: the one this process or RAY_ADDRESS names, else a local one that ends with the run."""
+    """A Ray to run on: the one this process or RAY_ADDRESS names, else a local one that ends with the run, even where
+    another one is up: what is not named may be somebody else's."""
     if ray.is_initialized():
         yield
         return
@@ -324,7 +326,7 @@ def _ray(config: CurateConfig) -> Iterator[None]:
     for attempt in range(_RAY_ATTEMPTS):
         try:
             with _without_greeting():
-                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+                ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **local)
             break
         except Exception:
             ray.shutdown()

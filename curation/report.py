@@ -26,7 +26,7 @@ from curation.manifest import Manifest
 from curation.pictures import contact_sheet, histogram_svg, number
 from curation.policy import SelectionSummary, Threshold, read_summary
 from curation.schema import definition_of
-from curation.store import named, place, remote, writing
+from curation.store import dataset, named, place, read_schema, remote, writing
 
 __all__ = ["contact_sheet", "histogram_svg", "render", "write_report"]
 
@@ -128,7 +128,7 @@ def _summary(manifest: str, clips: ds.Dataset, chosen: _Selection | None) -> lis
 def _groups(found: Manifest) -> ds.Dataset:
     """The manifest's table of duplicates, without rows or columns if it has none."""
     path = duplicates.path_of(found)
-    return ds.dataset(path) if path.is_file() else ds.dataset(pa.table({}))
+    return dataset([path], read_schema(path)) if path.is_file() else ds.dataset(pa.table({}))
 
 
 def _scores(clips: ds.Dataset, groups: ds.Dataset, chosen: _Selection | None) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ SUFFIXES = frozenset(
 _WHOLE_UP_TO = 32 << 20
 _BLOCK = 1 << 20
 _BLOCKS = 16
+_LAST_NS = 2**63 - 1  # in the year 2262: file systems know later ones, the manifest does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def find(videos: str) -> list[Source]:
         raise CurationError(f"videos: {videos!r} is no regular file; give a folder, a video or a .txt list of paths")
     else:
         paths = [root]
-    return [_source(p) for p in paths]
+    return [at(p) for p in paths]
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -65,13 +66,14 @@ def _walk(root: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in names)
 
 
-def _source(path: Path) -> Source:
+def at(path: str | Path) -> Source:
+    """The file at a path as it is now; its size is -1 where there is none, which reading it will say."""
     absolute = os.path.abspath(path)  # noqa: PTH100 - Path.resolve would replace a link by its target
     try:
         status = os.stat(absolute)  # noqa: PTH116
     except OSError:
-        return Source(absolute, -1, 0)  # a dangling link: reading it will say so
-    return Source(absolute, status.st_size, status.st_mtime_ns)
+        return Source(absolute, -1, 0)
+    return Source(absolute, status.st_size, max(-_LAST_NS, min(status.st_mtime_ns, _LAST_NS)))
 
 
 def identify(uri: str) -> str:

@@ -27,6 +27,8 @@ from curation.errors import CurationError
 _BEAT_S = 10.0  # between two signs of life of whoever holds an object store's lock
 _DEAD_S = 60.0  # without one, by the clock of whoever waits: clocks of different machines are not compared
 _LOCK = ".lock"
+_PASSING = frozenset({errno.EIO, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT, errno.EINTR})
+_PAUSES_S = (0.2, 1.0)
 
 
 def place(where: str | Path) -> Path:
@@ -87,8 +89,12 @@ def write_table(table: pa.Table, path: Path, row_group: int | None = None) -> No
         _write(table, content, row_group)
         write_bytes(content.getvalue(), path)
         return
-    with writing(path) as temporary:
-        _write(table, temporary, row_group)
+
+    def once() -> None:
+        with writing(path) as temporary:
+            _write(table, temporary, row_group)
+
+    _patiently(once)
 
 
 def _write(table: pa.Table, file: Any, row_group: int | None) -> None:
@@ -103,8 +109,25 @@ def write_bytes(content: bytes, path: Path) -> None:
         with _reaching(path):
             cast(Any, path).fs.pipe_file(cast(Any, path).path, content)
         return
-    with writing(path) as temporary:
-        temporary.write_bytes(content)
+
+    def once() -> None:
+        with writing(path) as temporary:
+            temporary.write_bytes(content)
+
+    _patiently(once)
+
+
+def _patiently(write: Callable[[], None]) -> None:
+    """Write to a disk that may be far away: what fails in passing is tried again. (Object stores' libraries do so.)"""
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            return write()
+        except CurationError as error:
+            passing = isinstance(error.__cause__, OSError) and error.__cause__.errno in _PASSING
+            if pause_s is None or not passing:
+                raise
+        time.sleep(pause_s)
+    return None
 
 
 def move(source: Path, target: Path) -> None:
@@ -184,10 +207,12 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
         with lock.held():
             yield lock.check
         return
-    with (folder / _LOCK).open("w") as file:
+    with _reaching(folder / _LOCK):
+        file = (folder / _LOCK).open("w")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise CurationError(_taken(folder)) from error
         yield lambda: None
 

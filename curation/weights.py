@@ -418,12 +418,12 @@ def _check_out(out: str) -> Check:
     while not path.exists() and path != path.parent:
         path = path.parent
     if not path.is_dir():
-        return Check(name, False, f"{path} is a file; choose another folder with out")
+        return Check(name, False, f"{path} is a file; choose another folder with --out")
     try:
         with tempfile.NamedTemporaryFile(dir=path, prefix=".preflight-"):
             free = shutil.disk_usage(path).free
     except OSError as error:
-        return Check(name, False, f"{path} cannot be written to ({error.strerror}); choose another folder with out")
+        return Check(name, False, f"{path} cannot be written to ({error.strerror}); choose another folder with --out")
     if free < MIN_FREE_BYTES:
         return Check(name, False, f"{path} has {free / 2**20:.0f} MB free, {MIN_FREE_BYTES / 2**20:.0f} MB are needed")
     return Check(name, True, f"writable, {free / 2**30:.1f} GB free")
