@@ -21,7 +21,7 @@ serve: $(READY) ## Prefect's UI with the flows, on this machine only
 	@$(BIN)/rushes serve
 
 test: lint ## everything that must hold: style, arrows, types, tests
-	@echo "== pytest"; $(BIN)/pytest -n 2 --dist loadfile
+	@echo "== pytest"; $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## the tests that take minutes
 	@echo "== pytest, slow"; $(BIN)/pytest -m slow

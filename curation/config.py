@@ -150,7 +150,7 @@ class CurateConfig(Strict):
     videos: str
     """A folder (searched recursively), one video file, or a text file (.txt) that lists one path a line."""
     out: str = Field(default="runs/curation", min_length=1)
-    """Folder for the manifest. Running again on it does only what is missing."""
+    """Folder for the manifest, or a place like s3://bucket/name. Running again on it does only what is missing."""
     profile: Profile = Profile.embedded
     """embedded needs no model hub and no GPU; svd is the published recipe."""
     cuts: CutSettings = CutSettings()
@@ -170,9 +170,10 @@ class CurateConfig(Strict):
     cpus: int | None = Field(default=None, ge=1)
     """Cores to use; all of them if not given."""
     remeasure: bool = False
-    """Replace what was measured with other settings; without it such a manifest is left alone."""
+    """Measure again what was measured with other settings: the scores concerned, or everything where other clips would
+    come of the videos. The old numbers stay until the new ones are complete."""
     retry_failed: bool = False
-    """Try videos again that could not be read or measured."""
+    """Measure videos again that could not be read, or of which a score failed."""
     no_progress_minutes: float = Field(default=30.0, gt=0)
     """End a run in which nothing has finished for this long, and say what it was doing."""
     memory_gb: float = Field(default=4.0, gt=0)

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from curation import plan
-from curation.config import CurateConfig, CutSettings, TextSettings, WeightSettings
+from curation.config import CurateConfig, CutSettings, MotionSettings, TextSettings, WeightSettings
 from curation.engine import open_clips
 from curation.errors import CurationError
 from curation.manifest import Manifest
@@ -279,3 +279,25 @@ def test_a_video_that_kills_every_worker_costs_no_neighbour_its_result(footage, 
     assert "SIGSEGV" in error["message"]
     assert "technical_quality of the clip at 0.00 s" in error["message"]
     assert curate(config(footage, out=footage.parent / "after")).nothing_to_do
+
+
+def test_a_score_with_other_settings_is_measured_alone_on_an_object_store(footage, server, monkeypatch):
+    """Motion by DIS instead of Farnebaeck: as if it had been measured so from the beginning, and nothing else anew."""
+    where = f"s3://bucket/{footage.parent.name}"
+    summary = curate(config(footage, out=where))
+    assert summary.clips == 2
+    other = {"motion": MotionSettings(method="dis")}
+    measured = []
+    monkeypatch.setattr(plan, "scorers_for", lambda c: [TechnicalQuality(), Motion(c.motion), PerceptualHash()])
+    real = plan.stages_for
+    monkeypatch.setattr(plan, "stages_for", lambda scorers, *more: measured.append(scorers) or real(scorers, *more))
+    with pytest.raises(CurationError, match=r"motion: .*--remeasure to measure these scores anew"):
+        curate(config(footage, out=where, **other))
+    again = curate(config(footage, out=where, remeasure=True, **other))
+    assert "measured anew: motion; other scores are kept" in again.messages
+    assert [[s.name for s in scorers] for scorers in measured] == [["motion"]]
+    fresh = curate(config(footage, out=footage.parent / "fresh", **other))
+    got, wanted = (Manifest.find(s.manifest).read("clips") for s in (again, fresh))
+    assert got.to_pylist() == wanted.to_pylist()
+    assert got.schema.equals(wanted.schema, check_metadata=True)
+    assert curate(config(footage, out=where, **other)).nothing_to_do
