@@ -197,7 +197,7 @@ def _summary(manifest: str) -> str:
             (*_QUANTILES, "unit"),
             [(*_spread(lengths(clips)), "s")] if clips.count_rows() else [],
         ),
-        _scores(clips),
+        _scores(clips, errors),
         text_check(Manifest.find(manifest)) or "",
         _table("Duplicates", ("", ">groups", ">clips in them", ">repeats"), _repeats(manifest)),
         _table(
@@ -236,16 +236,25 @@ def counts(table: ds.Dataset, *columns: str) -> list[tuple[Any, int]]:
     return [(r[columns[0]] if len(columns) == 1 else tuple(r[c] for c in columns), r["count_all"]) for r in ordered]
 
 
-def _scores(clips: ds.Dataset) -> str:
+def _scores(clips: ds.Dataset, errors: ds.Dataset) -> str:
+    """Each score: on how many clips it was measured, on how many it failed (with an error row), and where it lies. The
+    rest of the nulls say that there was nothing to measure."""
+    failed = dict(counts(errors.filter(pc.field("clip_id").is_valid()), "step"))
     rows: list[Sequence[Any]] = []
     for field in score_fields(clips.schema):
         values, nulls = numbers(clips, field.name)
-        rows.append((field.name, len(values), nulls, *_spread(values), note(field, "unit")))
+        why = failed.get(_scorer(field), 0)
+        rows.append((field.name, len(values), why, nulls - why, *_spread(values), note(field, "unit")))
     for field in clips.schema:
         if definition_of(field) and pa.types.is_string(field.type):
             nulls = clips.count_rows(filter=pc.field(field.name).is_null())
-            rows.append((field.name, clips.count_rows() - nulls, nulls, *[""] * len(_QUANTILES), "text"))
-    return _table("Scores", ("score", ">measured", ">null", *_QUANTILES, "unit"), rows)
+            why = failed.get(_scorer(field), 0)
+            rows.append((field.name, clips.count_rows() - nulls, why, nulls - why, *[""] * len(_QUANTILES), "text"))
+    return _table("Scores", ("score", ">measured", ">failed", ">none", *_QUANTILES, "unit"), rows)
+
+
+def _scorer(field: pa.Field) -> str:
+    return (definition_of(field) or {}).get("scorer", "")
 
 
 _QUANTILES = {">min": 0.0, ">25 %": 0.25, ">median": 0.5, ">75 %": 0.75, ">max": 1.0}

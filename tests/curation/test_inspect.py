@@ -46,6 +46,7 @@ def manifest(tmp_path: Path) -> Path:
     shots = [{"uri": "/films/street.mp4", "shot": i, "start": 0.0, "end": 1.0, "reason": None} for i in range(5)]
     shots.append({"uri": "/films/street.mp4", "shot": 5, "start": 9.0, "end": 9.2, "reason": "shorter than 1 s"})
     errors = [{"uri": NASTY, "step": "open", "error": "InvalidDataError", "message": "no index", "attempts": 1}]
+    errors.append({"uri": "/films/street.mp4", "clip_id": "c2", "step": "motion", "error": "E", "attempts": 1})
     made.commit(Shard("a", videos, shots, errors, clips[:3]), SCHEMA)
     made.commit(Shard("b", [failed], [], [], clips[3:]), SCHEMA)
     return tmp_path / "out"
@@ -65,8 +66,8 @@ def test_summary_counts_what_is_there(manifest: Path) -> None:
     assert line(text, "shots without a clip") == ["1"]
     assert line(text, "clips  ") == ["5", "0:15"]
     quartiles = [f"{q:.4g}" for q in np.quantile([4.0, 1.0, 2.5], (0, 0.25, 0.5, 0.75, 1))]
-    assert line(text, "motion") == ["3", "2", *quartiles, "px"]
-    assert line(text, "caption_fused") == ["4", "1", "text"]
+    assert line(text, "motion") == ["3", "1", "1", *quartiles, "px"]
+    assert line(text, "caption_fused") == ["4", "0", "1", "text"]
     assert "phash" not in text
     assert "shorter than 1 s" in text
     assert "no index: <cut> off" in text
@@ -121,7 +122,7 @@ def test_sql_sees_all_four_tables(manifest: Path) -> None:
         FROM clips
     """
     assert inspect.sql(str(manifest), query).to_pylist() == [
-        {"videos": 2, "shots": 6, "errors": 1, "clips": 5, "top": 4.0}
+        {"videos": 2, "shots": 6, "errors": 2, "clips": 5, "top": 4.0}
     ]
 
 
