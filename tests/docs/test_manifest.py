@@ -96,12 +96,12 @@ def polars_rows(root: Path) -> list[dict[str, Any]]:
 def datasets_rows(root: Path) -> list[dict[str, Any]]:
     files = str(root / "clips" / "*.parquet")
     cache = str(root.parent / "cache")
-    return list(datasets.load_dataset("parquet", data_files=files, split="train", batch_size=1000, cache_dir=cache))
+    return list(datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=cache))
 
 
 def streamed_rows(root: Path) -> list[dict[str, Any]]:
     files = str(root / "clips" / "*.parquet")
-    return list(datasets.load_dataset("parquet", data_files=files, split="train", batch_size=1000, streaming=True))
+    return list(datasets.load_dataset("parquet", data_files=files, split="train", streaming=True))
 
 
 def plain(got: Any) -> Any:
