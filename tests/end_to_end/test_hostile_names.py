@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from html.parser import HTMLParser
@@ -107,10 +108,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (videos / os.fsdecode(name + b".mp4")).write_bytes(footage(500 + i))
     (videos / f"{'y' * 100}<b>broken.mp4").write_bytes(b"no film")
     tame(rushes("curate", videos, "--out", root / "out", "--no-text.enabled"))
+    shutil.copytree(root / "out", root / "untouched")
     manifest = Manifest.find(root / "out")
     for path in manifest.fragments("clips"):
         table = pq.read_table(path)
-        hostile = pa.array([CAPTIONS[i % len(CAPTIONS)] for i in range(len(table))])
+        hostile = pa.array([CAPTIONS[i % len(CAPTIONS)] for i in range(len(table))], pa.string())
         for name in ("caption_image", "caption_video", "caption_fused"):
             field = score_field(name, pa.string(), f"caption {MARKUP}", "", {"scorer": MARKUP, "version": 1})
             table = table.append_column(field, hostile)
@@ -132,11 +134,11 @@ def test_every_file_is_curated_under_its_own_name(run: Path):
 
 def test_a_second_run_knows_every_name_again(run: Path, tmp_path: Path):
     videos = run / "videos <b>&'\""
-    assert len(rushes("inspect", run / "out", "--sql", "SELECT uri FROM videos")) > 0
-    before = Manifest.find(run / "out").shards()
-    said = rushes("curate", videos, "--out", run / "out", "--no-text.enabled")
+    assert len(rushes("inspect", run / "untouched", "--sql", "SELECT uri FROM videos")) > 0
+    before = Manifest.find(run / "untouched").shards()
+    said = rushes("curate", videos, "--out", run / "untouched", "--no-text.enabled")
     assert "measured before" in said
-    assert Manifest.find(run / "out").shards() == before
+    assert Manifest.find(run / "untouched").shards() == before
 
 
 def test_the_report_holds_no_tag_of_theirs(run: Path, tmp_path: Path):
