@@ -42,7 +42,7 @@ class Text(Scorer):
     """
 
     name = "text"
-    version = 2
+    version = 3
     batch_size = 2
     resources = Resources(cpus=1, memory_gb=1.5)
 

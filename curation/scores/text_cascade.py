@@ -129,6 +129,10 @@ class TextCascade:
         scale = float(np.clip(CASCADE["letter_px"] / region.letters, CASCADE["least_scale"], 1))
         heat, zoom, origin = self._heat(frame, region, scale)
         suspected = heat.max(-1) > CASCADE["glance_threshold"]
+        if scale < CASCADE["doubtful_scale"] and not suspected.any():
+            scale *= 2  # lines that DB has run together are less high than they seem
+            heat, zoom, origin = self._heat(frame, region, scale)
+            suspected = heat.max(-1) > CASCADE["glance_threshold"]
         if not suspected.any():
             return np.zeros((0, 4, 2), np.int32)
         boxes = self.craft.boxes(heat)

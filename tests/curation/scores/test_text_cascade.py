@@ -5,6 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.config import TextSettings
+from curation.engine import open_clips
+from curation.scores.text import Text
 from curation.scores.text_cascade import CASCADE, Region, TextCascade, _confirmed, _grown, find_regions
 
 SHAPE = (360, 640, 3)
@@ -146,3 +149,12 @@ def test_large_letters_are_measured_unreduced_but_suspected_in_small():
     cascade._look_closely(frame_with((200, 100, 440, 196)), Region(180, 80, 460, 216, 96.0))
     assert craft.pixels[0] < 280 * 136 / 9
     assert craft.pixels[1] > 240 * 96
+
+
+@pytest.mark.needs_videos
+def test_a_title_of_two_lines_that_fades_out_is_seen(shared_videos):
+    """The lines run together for DB, which makes them seem twice as high, and too small a picture is looked at. Full
+    CRAFT on the frame of the video's own size covers .1665 of it."""
+    clip = next(c for c in open_clips(str(shared_videos / "bbb_30s.webm")) if c.start > 22)
+    found = Text(TextSettings(recognise=False)).score_one(clip)["text_area_frames"]
+    assert found[2] == pytest.approx(0.1665, abs=0.01)
