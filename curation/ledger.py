@@ -174,7 +174,7 @@ def _again(config: CurateConfig, kept: Kept, rows: Mapping[str, Row], done: Mapp
             for row in group if kept.measures else ():
                 if row["uri"] in there:
                     source = sources.Source(row["uri"], row["size_bytes"], row["modified_ns"])
-                    tasks.append(Task(name, source, row["video_id"], known=known))
+                    tasks.append(Task(name, source, row["video_id"], known=known.get(row["video_id"])))
     return tasks
 
 

@@ -105,12 +105,13 @@ class Kept:
         """The new shards that were taken."""
         return list(self._members)
 
-    def known(self, old: str) -> dict[str, dict[str, Any]]:
-        """By clip of an old shard, the columns that are needed."""
-        if not self.needed:
-            return {}
-        clips = self._tables(old)["clips"].select(["clip_id", *self.needed]).to_pylist()
-        return {clip.pop("clip_id"): clip for clip in clips}
+    def known(self, old: str) -> dict[str, dict[str, dict[str, Any]]]:
+        """By video of an old shard and by its clips, the columns that are needed."""
+        videos: dict[str, dict[str, dict[str, Any]]] = {}
+        if self.needed:
+            for clip in self._tables(old)["clips"].select(["video_id", "clip_id", *self.needed]).to_pylist():
+                videos.setdefault(clip.pop("video_id"), {})[clip.pop("clip_id")] = clip
+        return videos
 
     def joined(self, shard: Shard) -> Tables:
         """The old rows of a new shard with the new columns.

@@ -38,11 +38,6 @@ def chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """The marker that pyproject.toml does not name."""
-    config.addinivalue_line("markers", "needs_mount: mounts a small disk, as root")
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what cannot run here; under RUSHES_REQUIRE_ALL=1, fail it."""
     for marker, (present, why) in NEEDS.items():

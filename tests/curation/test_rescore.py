@@ -113,6 +113,7 @@ def test_an_added_score_is_measured_alone_and_the_rest_is_kept(world):
     assert sorted(Path(t.source.uri).stem for t in todo.tasks) == ["w", "x", "y"]
     assert todo.given == ["a"]
     assert todo.tasks[0].scored("w0").values == {"a": 1.0}
+    assert todo.tasks[0].scored("x0").values == {}  # each task carries its own video's
     assert messages == ["measured anew: d; other scores are kept"]
     assert scores(world[2], "a", "b", "c") == before  # nothing is seen of it before it is complete
     carried_out(world, todo)
