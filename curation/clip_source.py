@@ -5,12 +5,13 @@ Times are seconds on the video's own clock (presentation time stamps, first fram
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import av
 import av.container
 import av.error
+import fsspec
 import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
@@ -53,7 +54,10 @@ def opened(uri: str) -> Iterator[tuple[av.container.InputContainer, VideoStream,
     Raises ClipError, also for what goes wrong with the file inside the block.
     """
     try:
-        with av.open(uri, "r", metadata_errors="ignore") as container:
+        with (
+            fsspec.open(uri, "rb") if "://" in uri else nullcontext(uri) as file,
+            av.open(file, "r", metadata_errors="ignore") as container,
+        ):
             if not container.streams.video or container.streams.video[0].codec_context is None:
                 raise ClipError("the file holds no video that can be decoded")
             stream = container.streams.video[0]

@@ -23,7 +23,7 @@ class Profile(StrEnum):
 class CutSettings(Strict):
     """The cut cascade: three detectors at three frame rates with three thresholds suspect, a network decides."""
 
-    width_px: int = Field(default=256, ge=32, le=1024)
+    width_px: int = Field(default=128, ge=32, le=1024)
     """Width at which the detectors see the frames."""
     hard_threshold: float = Field(default=2.5, gt=0)
     """Adaptive detector on every frame: how many times the local average a frame's change must be to be looked at."""
@@ -148,7 +148,8 @@ class CurateConfig(Strict):
     """Turn videos into a manifest of scored clips."""
 
     videos: str
-    """A folder (searched recursively), one video file, or a text file (.txt) that lists one path a line."""
+    """A folder (searched recursively), one video file, or a text file (.txt) that lists one path a line; or the URL of
+    one of these on an object store, like s3://bucket/footage."""
     out: str = Field(default="runs/curation", min_length=1)
     """Folder for the manifest, or a place like s3://bucket/name. Running again on it does only what is missing."""
     profile: Profile = Profile.embedded

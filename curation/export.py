@@ -26,14 +26,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation import sources
 from curation.clip_file import ClipFile, copy, reencode
 from curation.clip_source import ClipError, Piece
 from curation.config import ExportConfig, ExportFormat, ExportMode
-from curation.errors import CurationError
+from curation.errors import CurationError, UnreadableVideo
 from curation.export_rows import CAPTIONS, CUT, clips_of, describe
 from curation.manifest import Manifest
 from curation.progress import Progress, silent
-from curation.sources import identify
 from curation.store import writing
 
 _OURS = re.compile(r"\.lock|\.probe-\d+|\..+\.\d+\.tmp")  # the last two are left by a run that was killed
@@ -99,9 +99,9 @@ def cut_out(clip: Mapping[str, Any], config: ExportConfig) -> ClipFile:
     """
     path = _on_disk(clip["uri"])
     try:
-        now = _content(path, os.stat(path).st_mtime_ns)  # noqa: PTH116 - Path would refuse what the manifest holds
-    except OSError as error:
-        raise ClipError(f"its video cannot be read: {error.strerror or error}") from error
+        now = _content(path, sources.at(path).modified_ns)
+    except UnreadableVideo as error:
+        raise ClipError(f"its video cannot be read: {error}") from error
     if now != clip["video_id"]:
         raise ClipError("its video has changed since it was curated; curate it again")
     piece = Piece(path, **{k: clip[k] for k in CUT})
@@ -240,7 +240,7 @@ def _claim(out: Path, config: ExportConfig, content: str, clips: int) -> None:
 
 def _on_disk(uri: str) -> str:
     """Where the file is: the manifest spells bytes of a name that are no UTF-8 as in `\\xff`."""
-    if Path(uri).exists():
+    if "://" in uri or Path(uri).exists():
         return uri
     undone = re.sub(rb"\\x([0-9a-f]{2})", lambda m: bytes.fromhex(m[1].decode()), uri.encode())
     return os.fsdecode(undone) if b"\0" not in undone and Path(os.fsdecode(undone)).exists() else uri
@@ -249,7 +249,7 @@ def _on_disk(uri: str) -> str:
 @functools.lru_cache(maxsize=4096)
 def _content(path: str, modified_ns: int) -> str:
     """The id of a video's content; read once as long as the file is not touched."""
-    return identify(path)
+    return sources.identify(path)
 
 
 def _read(path: Path, default: Any) -> Any:

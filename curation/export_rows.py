@@ -3,13 +3,12 @@
 import hashlib
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 
+from curation import store
 from curation.errors import CurationError
 from curation.inspect import readable
 from curation.manifest import Manifest
@@ -22,13 +21,13 @@ _SOURCE = [f.name for f in CLIP_IDENTITY if f.name not in {"clip_id", "preview"}
 
 def clips_of(folder: str) -> tuple[pa.Table, str]:
     """The clips of a selection, else of a manifest, by id and without pictures; and a hash of their content."""
-    root = Path(folder).expanduser()
+    root = store.place(folder)
     kept = root / "clips.parquet"
     with readable(folder):
         if kept.is_file():
             with kept.open("rb") as file:
                 content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
-            table = ds.dataset(kept)
+            table = store.dataset([kept], store.read_schema(kept))
         else:
             try:
                 found = Manifest.find(root)

@@ -3,10 +3,12 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from curation import store
 from curation.errors import CurationError, UnreadableVideo
 
 SUFFIXES = frozenset(
@@ -20,7 +22,7 @@ _LAST_NS = 2**63 - 1  # in the year 2262: file systems know later ones, the mani
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file on disk: where it is, how large, and when it last changed (nanoseconds)."""
+    """A file, or an object of a store: where it is, how large, and when it last changed (nanoseconds)."""
 
     uri: str
     size: int
@@ -28,30 +30,63 @@ class Source:
 
 
 def find(videos: str) -> list[Source]:
-    """The videos that a folder holds (searched recursively), a list file (.txt) names, or the file itself.
+    """The videos that a folder holds (searched recursively), a list file (.txt) names, or the file itself; on disk or,
+    by URL, on an object store.
 
     Sorted by path. Raises CurationError when nothing is there, naming what was looked for.
     """
+    if "://" in videos:
+        return _find_on_store(videos)
     root = Path(videos).expanduser()
     if not root.exists():
         raise CurationError(f"videos: {videos!r} does not exist; give a folder, a video file or a .txt list of paths")
     if root.is_dir():
         paths = sorted(p for p in _walk(root) if p.suffix.lower() in SUFFIXES)
         if not paths:
-            raise CurationError(f"videos: no video in {videos!r} (looked for {' '.join(sorted(SUFFIXES))})")
+            raise CurationError(_none_in(videos))
     elif root.suffix.lower() == ".txt":
-        lines = [line.strip() for line in root.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
-        paths = [root.parent / line for line in dict.fromkeys(lines) if line and not line.startswith("#")]
-        if not paths:
-            raise CurationError(f"videos: the list {videos!r} names no video")
-        missing = [p for p in paths if not p.exists()]
-        if missing:
-            raise CurationError(f"videos: {videos!r} names {missing[0]}, which does not exist ({len(missing)} such)")
+        return _listed(videos, root.read_text(encoding="utf-8", errors="surrogateescape"), root.parent)
     elif not root.is_file():
         raise CurationError(f"videos: {videos!r} is no regular file; give a folder, a video or a .txt list of paths")
     else:
         paths = [root]
     return [at(p) for p in paths]
+
+
+def _find_on_store(videos: str) -> list[Source]:
+    """The videos below a URL, of a list that lies there, or the object itself."""
+    root = store.place(videos)
+    if PurePosixPath(videos).suffix.lower() == ".txt":
+        try:
+            text = root.read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
+            raise CurationError(f"videos: {videos!r} cannot be read: {error}") from error
+        return _listed(videos, text, root.parent)
+    try:
+        found = [Source(*what) for what in store.below(root)]
+    except OSError as error:
+        raise CurationError(f"videos: {videos!r} cannot be listed: {error}") from error
+    if [source.uri for source in found] == [videos]:
+        return found
+    found = [source for source in found if PurePosixPath(source.uri).suffix.lower() in SUFFIXES]
+    if not found:
+        raise CurationError(_none_in(videos))
+    return found
+
+
+def _listed(videos: str, text: str, folder: Path) -> list[Source]:
+    """The videos that the lines of a list name, relative to its folder, or by URL."""
+    lines = [line for line in dict.fromkeys(map(str.strip, text.splitlines())) if line and not line.startswith("#")]
+    found = [at(line if "://" in line else str(folder / line)) for line in lines]
+    if not found:
+        raise CurationError(f"videos: the list {videos!r} names no video")
+    if missing := [source.uri for source in found if source.size < 0]:
+        raise CurationError(f"videos: {videos!r} names {missing[0]}, which does not exist ({len(missing)} such)")
+    return found
+
+
+def _none_in(videos: str) -> str:
+    return f"videos: no video in {videos!r} (looked for {' '.join(sorted(SUFFIXES))})"
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -67,7 +102,13 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def at(path: str | Path) -> Source:
-    """The file at a path as it is now; its size is -1 where there is none, which reading it will say."""
+    """The file at a path, or the object at a URL, as it is now; its size is -1 where there is none, which reading it
+    will say."""
+    if "://" in str(path):
+        try:
+            return Source(*store.below(store.place(str(path)))[0])
+        except (OSError, IndexError):
+            return Source(str(path), -1, 0)
     absolute = os.path.abspath(path)  # noqa: PTH100 - Path.resolve would replace a link by its target
     try:
         status = os.stat(absolute)  # noqa: PTH116
@@ -83,20 +124,36 @@ def identify(uri: str) -> str:
     """
     digest = hashlib.blake2b(digest_size=12)
     try:
-        if not stat.S_ISREG(Path(uri).stat().st_mode):
-            raise UnreadableVideo(f"{uri}: not a regular file", step="open")
-        with Path(uri).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with _pieces(uri) as (size, piece):
             if size == 0:
                 raise UnreadableVideo(f"{uri}: the file is empty (0 bytes)", step="open")
             digest.update(size.to_bytes(8, "little"))
             if size <= _WHOLE_UP_TO:
-                while block := file.read(_BLOCK):
-                    digest.update(block)
+                for start in range(0, size, _BLOCK):
+                    digest.update(piece(start, min(size, start + _BLOCK)))
             else:
                 for i in range(_BLOCKS):
-                    file.seek((size - _BLOCK) * i // (_BLOCKS - 1))
-                    digest.update(file.read(_BLOCK))
+                    start = (size - _BLOCK) * i // (_BLOCKS - 1)
+                    digest.update(piece(start, start + _BLOCK))
     except OSError as error:
         raise UnreadableVideo(f"{uri}: {error.strerror or error}", step="open") from error
     return digest.hexdigest()
+
+
+@contextmanager
+def _pieces(uri: str) -> Iterator[tuple[int, Callable[[int, int], bytes]]]:
+    """A file's size and a function that reads it from one byte to before another."""
+    if "://" in uri:
+        size, read = store.pieces(store.place(uri))
+        whole = read(0, size) if 0 < size <= _WHOLE_UP_TO else b""  # one request in place of thirty
+        yield size, lambda start, end: whole[start:end] or read(start, end)
+        return
+    if not stat.S_ISREG(Path(uri).stat().st_mode):
+        raise UnreadableVideo(f"{uri}: not a regular file", step="open")
+    with Path(uri).open("rb") as file:
+
+        def piece(start: int, end: int) -> bytes:
+            file.seek(start)
+            return file.read(end - start)
+
+        yield os.fstat(file.fileno()).st_size, piece

@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -163,6 +164,37 @@ def listed(folder: Path, suffix: str = ".parquet") -> list[tuple[Path, int]]:
             return []
     names = sorted(n for n in sizes if n.endswith(suffix) and not n.startswith("."))
     return [(folder / n, sizes[n]) for n in names]
+
+
+def below(place: Path) -> list[tuple[str, int, int]]:
+    """The objects of a store at a place and below it, sorted: URL, bytes, and when each changed (nanoseconds).
+
+    A store that does not say when leaves 0. Raises OSError where it cannot be reached.
+    """
+    files, where = cast(Any, place).fs, cast(Any, place).path
+    files.invalidate_cache(where)
+    found = files.find(where, detail=True)
+    return [(files.unstrip_protocol(n), int(found[n]["size"]), _changed_ns(found[n])) for n in sorted(found)]
+
+
+def _changed_ns(entry: dict[str, Any]) -> int:
+    """When an object changed, by whichever name its store has for that."""
+    when = next(
+        (entry[key] for key in ("LastModified", "mtime", "updated", "last_modified", "created") if entry.get(key)), 0
+    )
+    seconds = when.timestamp() if isinstance(when, datetime) else float(when)
+    return int(seconds * 1e9)
+
+
+def pieces(place: Path) -> tuple[int, Callable[[int, int], bytes]]:
+    """The size of an object, and what reads it from one byte to before another: nothing more is fetched."""
+    files, where = cast(Any, place).fs, cast(Any, place).path
+    size = int(files.info(where)["size"])
+
+    def read(start: int, end: int) -> bytes:
+        return files.cat_file(where) if (start, end) == (0, size) else files.cat_file(where, start=start, end=end)
+
+    return size, read
 
 
 def make_folder(folder: Path) -> None:

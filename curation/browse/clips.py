@@ -6,7 +6,6 @@ Nothing is loaded before it is asked for, and previews one fragment at a time.
 import functools
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation import sources
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError, UnreadableVideo
 from curation.inspect import open_table, readable
 from curation.manifest import Manifest
 from curation.schema import definition_of
-from curation.sources import identify
 
 _IN_A_ROW = ("clip_id", "video_id", "uri", "start", "end")
 _NOT_SHOWN = ("preview",)
@@ -148,19 +147,20 @@ class Videos:
                 self._uris.setdefault(video, []).append(uri)
         self._seen: dict[tuple[str, int, int], str] = {}
 
-    def path(self, video_id: str) -> Path | None:
-        """Where a video lies now; None if the manifest knows none of this name, or its file is gone or has changed.
+    def where(self, video_id: str) -> str | None:
+        """The path or URL of a video now; None if the manifest knows none of this name, or its file is gone or has
+        changed.
 
         A file that has been exchanged since, by a link to a private one for instance, is not the video any more.
         """
         for uri in self._uris.get(video_id, ()):
             try:
-                status = Path(uri).stat()
-                key = (uri, status.st_size, status.st_mtime_ns)
+                now = sources.at(uri)
+                key = (uri, now.size, now.modified_ns)
                 if key not in self._seen:
-                    self._seen[key] = identify(uri)
-            except (OSError, ValueError, UnreadableVideo):
+                    self._seen[key] = sources.identify(uri)
+            except (ValueError, UnreadableVideo):
                 continue
             if self._seen[key] == video_id:
-                return Path(uri)
+                return uri
         return None

@@ -1,19 +1,22 @@
 """The inspector's HTTP: previews by row number, videos by their content's hash with range requests, and who may ask."""
 
 import mimetypes
+import re
 import socket
 from urllib.parse import urlsplit
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from curation import store
 from curation.browse.clips import Clips, Videos
 from curation.errors import CurationError
 
 HOST = "127.0.0.1"
+_PART = 4 << 20
 _NAMES = {"127.0.0.1", "localhost"}
 _MIME = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 _SAFE = {
@@ -84,14 +87,31 @@ def application(clips: Clips, videos: Videos) -> FastAPI:
         return Response(picture, media_type=mime, headers={"cache-control": "private, max-age=3600"})
 
     @app.api_route("/video/{video_id}", methods=["GET", "HEAD"])
-    def video(video_id: str) -> Response:
-        path = videos.path(video_id)
-        if path is None:
+    def video(video_id: str, request: Request) -> Response:
+        where = videos.where(video_id)
+        if where is None:
             return Response("no such video, or its file is gone or has changed", 404)
-        mime = mimetypes.guess_type(path.name)[0] or ""
-        return FileResponse(path, media_type=mime if mime.startswith("video/") else "application/octet-stream")
+        mime = mimetypes.guess_type(where)[0] or ""
+        mime = mime if mime.startswith("video/") else "application/octet-stream"
+        if "://" in where:
+            return _from_store(where, mime, request)
+        return FileResponse(where, media_type=mime)
 
     return app
+
+
+def _from_store(uri: str, mime: str, request: Request) -> Response:
+    """What was asked of an object, at most 4 MiB of it: players ask for more when they need it."""
+    size, read = store.pieces(store.place(uri))
+    wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", "bytes=0-"))
+    start, last = (int(wanted[1]), int(wanted[2] or size - 1)) if wanted else (size, 0)
+    if not start <= last or start >= size:
+        return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
+    end = min(last + 1, size, start + _PART)
+    headers = {"accept-ranges": "bytes", "content-range": f"bytes {start}-{end - 1}/{size}"}
+    if request.method == "HEAD":
+        return Response(status_code=206, media_type=mime, headers=headers | {"content-length": str(end - start)})
+    return Response(read(start, end), 206, media_type=mime, headers=headers)
 
 
 def run(app: FastAPI, port: int) -> None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation import store
 from curation.clips import Splitter, clip_id
 from curation.config import ClipSettings, ExportConfig
 from curation.decode import Decoder
@@ -113,6 +114,20 @@ def opencv_frames(path: Path) -> int:
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != ".lock"}
+
+
+@pytest.mark.parametrize("mode", ["copy", "reencode"])
+def test_a_video_and_its_manifest_on_an_object_store(
+    two_shots: Path, rows: list[dict], tmp_path: Path, server, mode: str
+):
+    where = store.place(f"s3://bucket/{tmp_path.name}/two_shots.mp4")
+    store.write_bytes(two_shots.read_bytes(), where)
+    there = manifest(where.parent / "films", [row | {"uri": str(where)} for row in rows])
+    here = manifest(tmp_path / "disk", rows)
+    for clips, out in ((there, "a"), (here, "b")):
+        export(config(clips, tmp_path / out, mode=mode))
+    films = [{p.name: p.read_bytes() for p in (tmp_path / out).rglob("*.mp4")} for out in ("a", "b")]
+    assert films[0] == films[1] != {}
 
 
 def test_files_hold_each_clip_and_what_was_measured_on_it(clips: Path, rows: list[dict], tmp_path: Path):

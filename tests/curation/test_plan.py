@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import ray
 
-from curation import plan
+from curation import plan, store
 from curation.config import CurateConfig, CutSettings, MotionSettings, TextSettings, WeightSettings
 from curation.engine import open_clips
 from curation.errors import CurationError
@@ -279,6 +279,29 @@ def test_a_video_that_kills_every_worker_costs_no_neighbour_its_result(footage, 
     assert "SIGSEGV" in error["message"]
     assert "technical_quality of the clip at 0.00 s" in error["message"]
     assert curate(config(footage, out=footage.parent / "after")).nothing_to_do
+
+
+def test_videos_on_an_object_store_are_measured_as_on_disk(footage, server):
+    """And a second run finds them unchanged; one that was replaced is measured anew."""
+    where = store.place(f"s3://bucket/{footage.parent.name}/videos")
+    for path in footage.iterdir():
+        store.write_bytes(path.read_bytes(), where / path.name)
+    disk = curate(config(footage))
+    out = footage.parent / "from_store"
+    on_store = config(footage, out=out).model_copy(update={"videos": str(where)})
+    there = curate(on_store)
+    rows = [
+        [
+            {**clip, "uri": clip["uri"].rpartition("/")[2]}
+            for clip in Manifest.find(s.manifest).read("clips").to_pylist()
+        ]
+        for s in (disk, there)
+    ]
+    assert rows[0] == rows[1] != []
+    assert curate(on_store).nothing_to_do
+    store.write_bytes((footage / "text.mp4").read_bytes(), where / "a.mp4")
+    after = curate(on_store)
+    assert (after.clips, after.videos_failed) == (0, 3)
 
 
 def test_a_score_with_other_settings_is_measured_alone_on_an_object_store(footage, server, monkeypatch):

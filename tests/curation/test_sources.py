@@ -1,10 +1,12 @@
 """Finding and naming files."""
 
 import os
+import random
+import time
 
 import pytest
 
-from curation import sources
+from curation import sources, store
 from curation.errors import CurationError, UnreadableVideo
 
 
@@ -92,3 +94,51 @@ def test_a_link_that_leads_back_multiplies_nothing(tmp_path):
 def test_a_device_is_no_video():
     with pytest.raises(CurationError, match="'/dev/null' is no regular file"):
         sources.find("/dev/null")
+
+
+@pytest.fixture
+def bucket(server, tmp_path):
+    """A place of one's own on an object store: its URL, and what writes files below it."""
+    where = store.place(f"s3://bucket/{tmp_path.name}")
+    return str(where), lambda name, content: store.write_bytes(content, where / name)
+
+
+def test_an_object_store_is_searched_like_a_folder(bucket):
+    where, write = bucket
+    for name in ("b/c/z.MP4", "a.webm", "b/notes.md"):
+        write(name, b"xyz")
+    found = sources.find(where)
+    assert [s.uri for s in found] == [f"{where}/a.webm", f"{where}/b/c/z.MP4"]
+    assert [s.size for s in found] == [3, 3]
+    assert found == [sources.at(s.uri) for s in found]
+    assert abs(found[0].modified_ns / 1e9 - time.time()) < 60
+    assert sources.find(f"{where}/a.webm") == found[:1]
+    write("list.txt", f"# mine\na.webm\n{where}/b/c/z.MP4\n".encode())
+    assert sources.find(f"{where}/list.txt") == found
+    write("list.txt", b"gone.mp4\n")
+    with pytest.raises(CurationError, match=r"gone\.mp4, which does not exist"):
+        sources.find(f"{where}/list.txt")
+
+
+def test_what_is_not_on_a_store_is_named(bucket):
+    where, _ = bucket
+    with pytest.raises(CurationError, match="no video in 's3://"):
+        sources.find(f"{where}/empty")
+    with pytest.raises(CurationError, match="no video in|cannot be listed"):
+        sources.find("s3://nobucket/x")
+    with pytest.raises(CurationError, match="cannot be read"):
+        sources.find(f"{where}/absent.txt")
+    with pytest.raises(CurationError, match="no such store can be reached"):
+        sources.find("nowhere://x/y")
+    assert sources.at(f"{where}/gone.mp4").size == -1
+    with pytest.raises(UnreadableVideo, match=r"gone\.mp4"):
+        sources.identify(f"{where}/gone.mp4")
+
+
+@pytest.mark.parametrize("size", [1, 3 << 20, (40 << 20) + 17])
+def test_content_has_one_name_wherever_it_lies(bucket, tmp_path, size):
+    where, write = bucket
+    content = random.Random(size).randbytes(size)
+    (tmp_path / "a.mp4").write_bytes(content)
+    write("a.mp4", content)
+    assert sources.identify(f"{where}/a.mp4") == sources.identify(str(tmp_path / "a.mp4"))

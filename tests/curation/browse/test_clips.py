@@ -58,15 +58,15 @@ def test_a_manifest_that_was_exchanged_is_noticed(made) -> None:
 
 def test_only_the_videos_that_were_measured_are_served(made) -> None:
     videos = Videos(str(made.folder))
-    assert videos.path(made.ids["plain"]) == made.plain
-    assert videos.path(made.ids["nasty"]) == made.nasty
+    assert videos.where(made.ids["plain"]) == str(made.plain)
+    assert videos.where(made.ids["nasty"]) == str(made.nasty)
     for asked in ("", "None", "nobody", str(made.plain), "/etc/hostname", "../films/street.mp4"):
-        assert videos.path(asked) is None
+        assert videos.where(asked) is None
 
     made.nasty.unlink()
-    assert videos.path(made.ids["nasty"]) is None
+    assert videos.where(made.ids["nasty"]) is None
     secret = made.folder / "secret"
     secret.write_text("password")
     made.plain.unlink()
     made.plain.symlink_to(secret)
-    assert videos.path(made.ids["plain"]) is None
+    assert videos.where(made.ids["plain"]) is None

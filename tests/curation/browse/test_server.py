@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from curation import store
 from curation.browse import server
 from curation.browse.clips import Clips, Videos
 from curation.errors import CurationError
@@ -44,6 +45,33 @@ def test_parts_of_a_video(client: TestClient, made, which: str) -> None:
     assert client.get(address, headers=same).status_code == 206
     assert client.get(address, headers=same | {"if-range": '"other"'}).content == content
     assert client.head(address).headers["content-length"] == str(size)
+
+
+def test_parts_of_a_video_on_an_object_store(made, request, monkeypatch) -> None:
+    request.getfixturevalue("server")  # the store's, by a name that a module has here
+    content = made.plain.read_bytes()
+    where = store.place(f"s3://bucket/{made.folder.name}/street.mp4")
+    store.write_bytes(content, where)
+    videos = Videos(str(made.folder))
+    monkeypatch.setattr(videos, "_uris", {made.ids["plain"]: [str(where)], made.ids["nasty"]: [str(where)]})
+    monkeypatch.setattr(server, "_PART", 1000)
+    client = TestClient(server.application(Clips(str(made.folder)), videos), base_url=BASE)
+    address, size = f"/video/{made.ids['plain']}", len(content)
+    for asked, start, stop in (
+        ("0-99", 0, 100),
+        (f"{size - 5}-", size - 5, size),
+        ("0-", 0, 1000),
+        ("7-9999", 7, 1007),
+    ):
+        part = client.get(address, headers={"range": f"bytes={asked}"})
+        assert (part.status_code, part.content) == (206, content[start:stop])
+        assert part.headers["content-range"] == f"bytes {start}-{stop - 1}/{size}"
+        assert part.headers["content-type"] == "video/mp4"
+    for asked in (f"{size}-", "9-3", "x"):
+        assert client.get(address, headers={"range": f"bytes={asked}"}).status_code == 416
+    head = client.head(address)
+    assert (head.headers["content-length"], head.content) == ("1000", b"")
+    assert client.get(f"/video/{made.ids['nasty']}").status_code == 404  # another content than was curated
 
 
 @pytest.mark.parametrize(

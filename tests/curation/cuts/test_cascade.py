@@ -111,7 +111,7 @@ def test_bikes_has_its_five_cuts(shared_videos):
     decoder = Decoder(str(shared_videos / "bikes.mp4"))
     finder, out = Cascade(CutSettings(), 25), []
     for frame in decoder:
-        out += finder.push(frame.index, frame.time, frame.small_bgr(256))
+        out += finder.push(frame.index, frame.time, frame.small_bgr(CutSettings().width_px))
     assert [(t.kind, t.start_frame) for t in out + finder.flush()] == [("cut", f) for f in (30, 76, 137, 187, 242)]
 
 
