@@ -111,6 +111,8 @@ class VideoPass:
     def __iter__(self) -> Iterator[Clip]:
         outstanding: deque[Future[Clip]] = deque()
         worker = ThreadPoolExecutor(1, "clips")
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # its own wait for work by spinning, and take the time from libav's
         try:
             for draft in self._drafts():
                 outstanding.append(worker.submit(self._finish, draft))
@@ -122,6 +124,7 @@ class VideoPass:
                 yield outstanding.popleft().result()
         finally:
             worker.shutdown(cancel_futures=True)
+            cv2.setNumThreads(threads)
 
     def _drafts(self) -> Iterator[_Draft]:
         """Decode and find the clips."""
