@@ -142,8 +142,8 @@ def sql(manifest: str, query: str) -> pa.Table:
 
 def _join_duplicates(connection: "DuckDBPyConnection", manifest: Manifest) -> None:
     """The view `duplicates`, and its columns in `clips` too; null for clips that are newer than it."""
-    table = duplicates.path_of(manifest)
-    if not table.is_file() or not manifest.shards():
+    table = duplicates.whole(manifest)
+    if table is None or not manifest.shards():
         return
     connection.read_parquet(named(table)).create_view("duplicates")
     connection.execute("ALTER VIEW clips RENAME TO measured_clips")
@@ -152,9 +152,9 @@ def _join_duplicates(connection: "DuckDBPyConnection", manifest: Manifest) -> No
 
 def definitions(manifest: str) -> str:
     """What each score says, its unit, and what its numbers depend on; one paragraph a column."""
-    paragraphs = []
-    table = duplicates.path_of(Manifest.find(manifest))
-    of_groups = read_schema(table) if table.is_file() else ()
+    paragraphs, found = [], Manifest.find(manifest)
+    table = duplicates.whole(found)
+    of_groups = read_schema(table) if table else ()
     for field in (*open_table(manifest, "clips").schema, *of_groups):
         measured = definition_of(field)
         if measured is None:
@@ -218,8 +218,10 @@ def _summary(manifest: str) -> str:
 
 def _repeats(manifest: str) -> list[tuple[str, int, int, int]]:
     """(kind, groups of several clips, their clips, those that are not the representative), where there are any."""
-    path, rows = duplicates.path_of(Manifest.find(manifest)), []
-    for kind in duplicates.KINDS if path.is_file() else ():
+    path, rows = duplicates.whole(Manifest.find(manifest)), []
+    if path is None:
+        return []
+    for kind in duplicates.KINDS:
         columns = [f"{kind}_{what}" for what in ("group", "size", "representative")]
         table = read_table(path, columns)
         table = table.filter(pc.greater(table[columns[1]], 1))  # type: ignore[attr-defined]

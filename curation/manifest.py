@@ -202,7 +202,8 @@ class Manifest:
         self._finish_adoption()
 
     def sweep(self) -> None:
-        """Finish what an interrupted run began, and delete what it left behind."""
+        """Finish what an interrupted run began, and delete what it left behind: fragments that nothing committed and
+        temporary files. What else somebody put there stays."""
         if self._adopting.exists():
             self._finish_adoption()
         committed = {path.stem for path, _ in store.listed(self.root / "clips")}
@@ -214,7 +215,7 @@ class Manifest:
         committed = set(self._committed())
         for table in TABLES:
             for path in (self.root / table).glob("*") if (self.root / table).is_dir() else ():
-                if path.suffix != ".parquet" or path.stem not in committed:
+                if (path.suffix == ".parquet" and path.stem not in committed) or store.is_temporary(path):
                     path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -230,10 +231,20 @@ class Manifest:
             yield
         except (pa.ArrowInvalid, FileNotFoundError) as error:
             raise CurationError(
-                f"manifest: {str(self.root)!r} cannot be read: a fragment is damaged or missing "
-                f"({str(error).splitlines()[0]}); delete the files of its name in videos, shots, errors and clips, and "
-                "run `rushes curate` again"
+                f"manifest: {str(self.root)!r} cannot be read: {self._damaged() or 'a fragment'} is damaged or missing "
+                f"({str(error).splitlines()[0]}); delete the files of that name in videos, shots, errors and clips, "
+                "and run `rushes curate` again"
             ) from error
+
+    def _damaged(self) -> str | None:
+        """The first fragment whose footer cannot be read, below the manifest's folder."""
+        for table in TABLES:
+            for path in self.fragments(table):
+                try:
+                    store.read_schema(path)
+                except (pa.ArrowInvalid, OSError):
+                    return f"{table}/{path.name}"
+        return None
 
     @property
     def _adopting(self) -> Path:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import io
 import os
+import re
 import threading
 import time
 import uuid
@@ -224,6 +225,11 @@ def writing(path: Path) -> Iterator[Path]:
         raise CurationError(_why(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether it is a file of `writing` or `make_folder`, whose process may have died."""
+    return re.fullmatch(r"\..+\.\d+\.tmp|\.probe-\d+", path.name, re.DOTALL) is not None
 
 
 @contextlib.contextmanager

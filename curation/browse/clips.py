@@ -105,8 +105,8 @@ class Clips:
 
     def repeats(self, row: dict[str, Any]) -> list[tuple[str, int, bool]]:
         """(kind of duplicate, clips in its group, whether it is the one that stands for them), of groups of several."""
-        path = duplicates.path_of(Manifest(self.root))
-        if not path.is_file():
+        path = duplicates.whole(Manifest(self.root))
+        if path is None:
             return []
         names = [n for n in pq.read_schema(path).names if n.endswith(("_size", "_representative"))]
         found = pq.read_table(path, columns=names, filters=[("clip_id", "=", row["clip_id"])]).to_pylist()

@@ -56,6 +56,11 @@ def path_of(manifest: Manifest) -> Path:
     return manifest.root / "duplicates.parquet"
 
 
+def whole(manifest: Manifest) -> Path | None:
+    """The same; None where there is none, or one that is damaged: whoever selects next makes it anew."""
+    return path_of(manifest) if made_of(manifest) else None
+
+
 def others(settings: DuplicateSettings) -> list[Manifest]:
     """The existing manifests to compare with. Raises CurationError for one that is not there."""
     found = []

@@ -233,3 +233,8 @@ def test_duplicates_are_columns_of_the_clips(tmp_path):
     assert "perceptual_bits [bit]" in inspect.definitions(str(tmp_path))
     line = next(line for line in inspect.summarise(str(tmp_path)).splitlines() if line.startswith("perceptual"))
     assert line.split()[1:] == ["1", "2", "1"]  # groups, clips in them, repeats
+    duplicates.path_of(made).write_bytes(b"PAR1 and no more")  # as if there were none
+    assert inspect.sql(str(tmp_path), "SELECT count(*) n FROM clips")["n"].to_pylist() == [3]
+    assert "perceptual" not in inspect.summarise(str(tmp_path)) + inspect.definitions(str(tmp_path))
+    with pytest.raises(CurationError, match="duplicates does not exist"):
+        inspect.sql(str(tmp_path), "SELECT * FROM duplicates")

@@ -131,8 +131,20 @@ def test_a_damaged_fragment_is_said_with_its_remedy(tmp_path, table):
     manifest = Manifest(tmp_path)
     manifest.commit(shard("s1"), SCHEMA)
     (tmp_path / table / "s1.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(CurationError, match="damaged or missing .*rushes curate"):
+    with pytest.raises(CurationError, match=rf"{table}/s1\.parquet is damaged or missing .*rushes curate"):
         manifest.read(table)
+
+
+def test_sweeping_leaves_what_others_put_there(tmp_path):
+    manifest = Manifest(tmp_path)
+    manifest.commit(shard("s1"), SCHEMA)
+    theirs = [tmp_path / "clips" / "notes.txt", tmp_path / "errors" / "mine.csv", tmp_path / "shots" / ".hidden"]
+    ours = [tmp_path / "clips" / ".s2.parquet.4711.tmp", tmp_path / "shots" / "s2.parquet", tmp_path / "clips/.probe-3"]
+    for path in (*theirs, *ours):
+        path.write_bytes(b"x")
+    manifest.sweep()
+    assert [p.exists() for p in theirs] == [True] * 3
+    assert [p.exists() for p in ours] == [False] * 3
 
 
 def many(manifest: Manifest, count: int = 6) -> None:
