@@ -12,6 +12,26 @@ def scorers_for(config: "CurateConfig") -> "list[Scorer]":
 
     Raises CurationError, naming every missing model, where the svd profile's weights are not all there.
     """
+    if config.profile == "svd":
+        from curation.weights import require
+
+        require(config)
+    return _made(config)
+
+
+def makers(scorer: "Scorer") -> dict[str, str]:
+    """Every column of the profile that a scorer belongs to, with the class that measures it; none for a scorer of
+    one's own."""
+    from curation.config import CurateConfig, Profile
+
+    for profile in Profile:
+        scorers = _made(CurateConfig(videos="", profile=profile))
+        if any(type(s) is type(scorer) for s in scorers):
+            return {c.name: type(s).__name__ for s in scorers for c in s.columns}
+    return {}
+
+
+def _made(config: "CurateConfig") -> "list[Scorer]":
     from curation.scores.aesthetics import TechnicalQuality
     from curation.scores.continuity import Continuity
     from curation.scores.duplicates import PerceptualHash
@@ -37,8 +57,6 @@ def _svd(config: "CurateConfig") -> "list[Scorer]":
     from curation.scores.clip import ClipScores, ClipSimilarity
     from curation.scores.coca import CocaCaption
     from curation.scores.video_captioner import VideoCaption
-    from curation.weights import require
 
-    require(config)
     captioners = (CocaCaption, VideoCaption, FusedCaption)
     return [scorer(config.weights) for scorer in (ClipScores, *captioners, ClipSimilarity)]

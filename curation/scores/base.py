@@ -16,8 +16,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from curation.errors import CurationError
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class ClipFrames:
     """What the one decode leaves of a clip: all that a scorer may look at.
 
@@ -50,6 +52,15 @@ class ClipFrames:
     cut_doubt: float = 0.0
     samples: tuple[np.ndarray, ...] = ()
     sample_times: tuple[float, ...] = ()
+
+    def __repr__(self) -> str:
+        """One line: which clip, when, and how large its pictures are; never the pixels."""
+        pictures = {f"{picture.shape[1]}x{picture.shape[0]}" for picture in self.frames}
+        return (
+            f"ClipFrames({self.clip_id!r}, {self.uri!r}, {self.start:.2f} to {self.end:.2f} s, "
+            f"{self.width}x{self.height} at {self.fps:g} fps, {len(self.frames)} frames"
+            f"{f' of {min(pictures)}' if len(pictures) == 1 else ''}, {len(self.flow)} flow maps)"
+        )
 
 
 # What is heavy in a clip: left out once no later scorer `sees` it.
@@ -132,7 +143,15 @@ class Scorer(ABC):
         """
 
     def score_one(self, clip: ClipFrames, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Load if need be and measure one clip: for prompts and notebooks."""
+        """Load if need be and measure one clip: for prompts and notebooks. `known` holds what the scorers before it
+        gave of the clip, merged.
+
+        Raises CurationError, naming columns and who measures them, where `known` lacks some that the scorer requires.
+        """
+        if missing := _missing(self, known or {}):
+            raise CurationError(
+                f"{self.name}: `known` lacks {_by_scorer(self, missing)}; give what they measured first"
+            )
         self.load()
         return self.score([clip], [known or {}])[0]
 
@@ -144,8 +163,7 @@ def run_scorer(scorer: Scorer, clips: Sequence[ClipFrames], scored: Sequence[Sco
     """
     ready = []
     for i, state in enumerate(scored):
-        missing = [c for c in scorer.requires if state.values.get(c) is None]
-        if missing:
+        if missing := _missing(scorer, state.values):
             state.failures.append(Failure(scorer.name, "MissingInput", f"needs {', '.join(missing)}, which failed"))
         else:
             ready.append(i)
@@ -159,6 +177,20 @@ def run_scorer(scorer: Scorer, clips: Sequence[ClipFrames], scored: Sequence[Sco
                     _score_into(scorer, [i], clips, scored)
                 except Exception as error:
                     scored[i].failures.append(Failure(scorer.name, type(error).__name__, str(error)[:500]))
+
+
+def _missing(scorer: Scorer, known: Mapping[str, Any]) -> list[str]:
+    return [c for c in scorer.requires if known.get(c) is None]
+
+
+def _by_scorer(scorer: Scorer, columns: Sequence[str]) -> str:
+    """Columns with the scorers of its profile that measure them: "camera of Motion; embedding of Tags"."""
+    from curation.scores import makers  # which imports every scorer, and they this
+
+    found, groups = makers(scorer), dict[str, list[str]]()
+    for column in columns:
+        groups.setdefault(found.get(column, "a scorer before it"), []).append(column)
+    return "; ".join(f"{', '.join(names)} of {maker}" for maker, names in groups.items())
 
 
 def _score_into(scorer: Scorer, batch: Sequence[int], clips: Sequence[ClipFrames], scored: Sequence[Scored]) -> None:
