@@ -12,6 +12,8 @@ stopped one was. The peers need imagehash (uv sync --group bench).
 """
 
 import argparse
+import hashlib
+import json
 import pickle
 import sys
 import tempfile
@@ -19,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from importlib import import_module
 from itertools import combinations
 from pathlib import Path
@@ -32,12 +35,15 @@ from PIL import Image
 
 from benchmarks.arguments import FOOTAGE, at_least_one, known_folder, parser_of, videos_in
 from curation.config import CurateConfig, DuplicateSettings
+from curation.cuts.network import weights_sha256
 from curation.decode import Decoder
 from curation.duplicates import table as duplicates
 from curation.engine import VideoPass
+from curation.errors import UnreadableVideo
 from curation.manifest import Manifest, Shard
 from curation.schema import CLIP_IDENTITY, score_field
 from curation.scores.duplicates import PerceptualHash, informative
+from curation.sources import identify
 
 LONG_SIDE = 480  # of the copies before they are scaled
 Frames = list[np.ndarray]
@@ -134,11 +140,24 @@ def measure(path: Path) -> list[dict[str, Any]]:
 
 
 def remembered(path: Path, work: Path) -> list[dict[str, Any]]:
-    """`measure`, or what it found in an earlier run."""
-    note = work / f"{path.name}.rows"
-    if not note.is_file():
-        note.write_bytes(pickle.dumps(measure(path)))
-    return pickle.loads(note.read_bytes())
+    """`measure`, or what an earlier run found in the same content with the same settings; nothing where the file is no
+    video."""
+    try:
+        note = work / f"{identify(str(path))}.{_settings()}.rows"
+        if not note.is_file():
+            note.write_bytes(pickle.dumps(measure(path)))
+    except UnreadableVideo as error:
+        print(f"left out: {error}", file=sys.stderr)
+        return []
+    return [row | {"uri": path.name} for row in pickle.loads(note.read_bytes())]
+
+
+@cache
+def _settings() -> str:
+    """A name of all that a row depends on beside the video."""
+    config = CurateConfig(videos="any")
+    what = [config.cuts.model_dump(), config.clips.model_dump(), weights_sha256(), PerceptualHash().definition]
+    return hashlib.blake2b(json.dumps(what, sort_keys=True, default=str).encode(), digest_size=6).hexdigest()
 
 
 def prepare(videos: Sequence[Path], work: Path, per_video: int) -> Iterator[tuple[Path, dict[str, Any], Copy, Path]]:
@@ -149,7 +168,7 @@ def prepare(videos: Sequence[Path], work: Path, per_video: int) -> Iterator[tupl
         for clip in (clips[i] for i in chosen):
             frames: Frames = []
             for copy in [*COPIES, *(HALVES if clip["end"] - clip["start"] >= 4 else [])]:
-                path = work / f"{video.stem}.{clip['start']:.2f}.{copy.name.replace(' ', '_').replace('%', 'pc')}.mkv"
+                path = work / f"{clip['clip_id']}.{copy.name.replace(' ', '_').replace('%', 'pc')}.mkv"
                 if not path.is_file():
                     frames = frames or [
                         f.rgb(LONG_SIDE)
@@ -186,7 +205,7 @@ class Peer:
         self.phash = import_module("imagehash").phash
 
     def __call__(self, path: Path, clip: dict[str, Any]) -> np.ndarray:
-        note = self.work / f"{path.name}.{clip['start']:.2f}.phash.npy"
+        note = self.work / f"{clip['clip_id']}.phash.npy"
         if not note.is_file():
             np.save(note, [self.phash(p).hash.ravel() for p in pictures(path, clip["start"], clip["end"])])
         return np.load(note)[self.which]
@@ -266,6 +285,9 @@ def report(videos: Sequence[Path], made: Made, args: argparse.Namespace) -> None
         "clips of different videos": [(a, b) for a, b in pairs if a["uri"] != b["uri"]],
     }
     for name, negatives in kinds.items():
+        if not negatives:
+            line(name, 0)
+            continue
         ours = np.mean([groups[a["clip_id"]] == groups[b["clip_id"]] for a, b in negatives])
         line(
             name, len(negatives), float(ours), *(float(np.mean([alike(p, a, b) for a, b in negatives])) for p in peers)
@@ -277,12 +299,8 @@ def report(videos: Sequence[Path], made: Made, args: argparse.Namespace) -> None
     both = [(a, b) for a, b in (h for h in halves.values() if len(h) == 2)]
     groups = grouped([*originals, *(row for pair in both for row in pair)])
     ours = [groups[a["clip_id"]] == groups[b["clip_id"]] for a, b in both]
-    line(
-        "halves of one clip",
-        len(both),
-        float(np.mean(ours)),
-        *(float(np.mean([alike(p, a, b) for a, b in both])) for p in peers),
-    )
+    shares = [float(np.mean(f)) for f in (ours, *([alike(p, a, b) for a, b in both] for p in peers)) if f]
+    line("halves of one clip", len(both), *shares)
     print("halves grouped:", ", ".join(a["uri"] for (a, _), same in zip(both, ours, strict=True) if same) or "none")
     correct = int(hits[0])
     print(
