@@ -15,6 +15,7 @@ from curation.schema import definition_of
 from curation.scores.base import Failure, Scorer, columns_of
 
 _OF_SCORERS = ("profile", "text", "weights")  # settings that scorers' definitions tell of, by section
+CONFIG_KEY = b"rushes.config"  # of a manifest's schema: what it was measured with
 _OF_MOTION = ("method", "raft_weights")  # its rate and size decide which pictures every scorer gets
 
 
@@ -43,6 +44,7 @@ def difference(old: pa.Schema, scorers: Sequence[Scorer]) -> Difference:
     """Compare the clips' schema of a manifest with the scorers' columns. A scorer that reads an outdated column is
     outdated too."""
     added, changed, outdated, stale = [], [], list[Scorer](), set[str]()
+    config = json.loads((old.metadata or {}).get(CONFIG_KEY, b"{}"))
     for scorer in scorers:
         names = [c.name for c in scorer.columns]
         new = [c.name for c in scorer.columns if c.name not in old.names]
@@ -52,19 +54,29 @@ def difference(old: pa.Schema, scorers: Sequence[Scorer]) -> Difference:
             stale |= set(names)
         added += new
         if other:
-            changed.append(_told(other, definition_of(old.field(other[0])) or {}, scorer.definition))
+            changed.append(_told(definition_of(old.field(other[0])) or {}, config, scorer))
     wanted = {c.name for c, _ in columns_of(scorers)}
     removed = [f.name for f in old if definition_of(f) is not None and f.name not in wanted]
-    return Difference(added, changed, removed, outdated)
+    return Difference(added, list(dict.fromkeys(changed)), removed, outdated)
 
 
 def _same(field: pa.Field, kind: pa.DataType, scorer: Scorer) -> bool:
     return field.type == kind and definition_of(field) == json.loads(json.dumps(scorer.definition))
 
 
-def _told(columns: Sequence[str], old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-    return f"{new['scorer']}: " + ", ".join(f"{k} {_short(old.get(k))} -> {_short(new.get(k))}" for k in differing[:3])
+def _told(old: Mapping[str, Any], config: Mapping[str, Any], scorer: Scorer) -> str:
+    """The options that were given otherwise, by their names; where it is none of them, what else is in the definition,
+    the version first."""
+    was = dict(config)
+    for section in [name for name, fields in config.items() if isinstance(fields, dict)]:
+        was |= {f"{section}.{name}": value for name, value in was.pop(section).items()}
+    given = [f"{k} {was[k]!r} -> {v!r}" for k, v in scorer.options.items() if k in was and was[k] != v]
+    if given:
+        return ", ".join(given)
+    new = scorer.definition
+    names = sorted(old.keys() | new.keys(), key=lambda k: (k != "version", k))
+    derived = [f"{k} {_short(old.get(k))} -> {_short(new.get(k))}" for k in names if old.get(k) != new.get(k)]
+    return f"{scorer.name}: " + ", ".join(derived[:3])
 
 
 def _short(value: Any) -> str:

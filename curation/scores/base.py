@@ -128,6 +128,11 @@ class Scorer(ABC):
         return {}
 
     @property
+    def options(self) -> Mapping[str, Any]:
+        """The options of the configuration that the settings follow from, as a user names them: `motion.method`."""
+        return {}
+
+    @property
     def definition(self) -> dict[str, str | int | float | bool]:
         """Name, version and settings; two scores compare only if their definitions are equal."""
         return {"scorer": self.name, "version": self.version, **self.settings}

@@ -113,6 +113,10 @@ class FusedCaption(Scorer):
         found = resolve(svd_models(self.weights)["caption_llm"], self.weights.folder)
         return {"method": "chat model, greedy", "compute": COMPUTE, **common, **found.identity("model")}
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {"profile": "svd", "weights.caption_llm": self.weights.caption_llm}
+
     def load(self) -> None:
         """Raises MissingWeightsError, and ValueError for a model without a chat template or with weights lacking."""
         if self.remote:

@@ -139,6 +139,10 @@ class Captions(Scorer):
             "blurred_below": BLURRED,
         }
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {"profile": "embedded", "text.enabled": self.with_text}
+
     def score(self, clips: Sequence[ClipFrames], known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """From the columns in `requires`; the pixels are not looked at again."""
         return [

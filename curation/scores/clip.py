@@ -57,6 +57,11 @@ class ClipScores(Scorer):
         head = resolve(models["aesthetic_head"], self.weights.folder).identity("head")
         return {"method": "open_clip", "frames": "first, middle, last", "compute": COMPUTE, **clip, **head}
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        heads = {"weights.aesthetic_head": self.weights.aesthetic_head}
+        return {"profile": "svd", "weights.clip": self.weights.clip, **heads}
+
     def load(self) -> None:
         """Raises MissingWeightsError, and ValueError if the head does not fit the model's features."""
         from curation.scores.encoders import limit_threads
@@ -131,6 +136,10 @@ class ClipSimilarity(Scorer):
     def settings(self) -> Mapping[str, str | int | float | bool]:
         clip = resolve(svd_models(self.weights)["clip"], self.weights.folder)
         return {"method": "open_clip", "frames": "first, middle, last", "compute": COMPUTE, **clip.identity("model")}
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {"profile": "svd", "weights.clip": self.weights.clip}
 
     def load(self) -> None:
         """Raises MissingWeightsError."""

@@ -48,6 +48,10 @@ class CocaCaption(Scorer):
             **resolve(svd_models(self.weights)["coca"], self.weights.folder).identity("model"),
         }
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {"profile": "svd", "weights.coca": self.weights.coca}
+
     def load(self) -> None:
         """Raises MissingWeightsError, and ValueError for a model that has no text decoder."""
         from curation.scores.encoders import limit_threads

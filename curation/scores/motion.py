@@ -190,6 +190,10 @@ class Motion(Scorer):
             return said | DIS
         return said | {"raft_updates": UPDATES, "pixels": "luma"} | self._weights().identity("raft")
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {f"motion.{name}": value for name, value in self.config}
+
     def load(self) -> None:
         """RAFT's weights, where it is the method. Raises MissingWeightsError."""
         if self.config.method == "raft" and self._raft is None:

@@ -46,6 +46,10 @@ class Similarity(Scorer):
             "sentences_sha256": resolve(MINILM, self.folder).sha256(),
         }
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {"profile": "embedded"}
+
     def load(self) -> None:
         from curation.scores.encoders import limit_threads, sentence_encoder
 

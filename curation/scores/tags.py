@@ -85,6 +85,10 @@ class Tags(Scorer):
             "same_meaning": SAME_MEANING,
         }
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {"profile": "embedded"}
+
     def load(self) -> None:
         from curation.scores.encoders import image_classifier, limit_threads, sentence_encoder
 

@@ -82,6 +82,10 @@ class Text(Scorer):
             said |= {"recogniser_sha256": found.sha256("english_g2.pth"), "min_confidence": MIN_CONFIDENCE}
         return said
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {f"text.{name}": value for name, value in self.config}
+
     def load(self) -> None:
         import easyocr
         import torch

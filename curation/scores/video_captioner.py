@@ -52,6 +52,10 @@ class VideoCaption(Scorer):
             **resolve(svd_models(self.weights)["video_captioner"], self.weights.folder).identity("model"),
         }
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {"profile": "svd", "weights.video_captioner": self.weights.video_captioner}
+
     def load(self) -> None:
         """Raises MissingWeightsError, and ValueError for an incomplete checkpoint."""
         from curation.scores.encoders import limit_threads

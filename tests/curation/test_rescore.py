@@ -7,13 +7,16 @@ import pytest
 
 from curation import sources
 from curation.collect import Collector
-from curation.config import CurateConfig, MotionSettings
+from curation.config import CurateConfig, MotionSettings, TextSettings, WeightSettings
 from curation.errors import CurationError
 from curation.ledger import clip_schema, plan
 from curation.manifest import Manifest, Shard
 from curation.progress import silent
 from curation.rescore import difference, structure
+from curation.scores import scorers_for
 from curation.scores.base import Column, Failure, Scorer
+from curation.scores.motion import Motion
+from curation.weights import svd_models
 
 
 class Count(Scorer):
@@ -240,6 +243,64 @@ def test_a_difference_says_what_it_is(world):
     other = difference(schema, [A, Count("b", size=3), C])
     assert (other.added, other.changed, other.removed) == (["c"], ["b: size 1 -> 3"], [])
     assert [s.name for s in other.outdated] == ["b", "c"]
+
+
+def told(old: dict, new: dict) -> list[str]:
+    """What is said of the scores of two configurations."""
+    before, after = (CurateConfig(videos="x", **given) for given in (old, new))
+    return difference(clip_schema(before, scorers_for(before)), scorers_for(after)).changed
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ({}, {"motion": {"method": "dis"}}, ["motion.method 'farneback' -> 'dis'"]),
+        ({"motion": {"method": "dis"}}, {}, ["motion.method 'dis' -> 'farneback'"]),
+        ({}, {"text": {"recognise": False}}, ["text.recognise True -> False"]),
+        ({}, {"text": {"method": "craft", "canvas_px": 320}}, ["text.method 'cascade' -> 'craft'"]),
+        (
+            {"text": {"method": "craft"}},
+            {"text": {"method": "craft", "canvas_px": 320, "recognise": False}},
+            ["text.canvas_px 640 -> 320, text.recognise True -> False"],
+        ),
+        ({}, {"text": {"enabled": False}}, ["text.enabled True -> False"]),
+        (
+            {},
+            {"motion": {"method": "dis"}, "text": {"recognise": False}},
+            ["motion.method 'farneback' -> 'dis'", "text.recognise True -> False"],
+        ),
+    ],
+)
+def test_what_the_user_set_is_told_by_its_name(old, new, said):
+    assert told(old, new) == said
+
+
+def test_of_another_profile_and_model_the_options_are_told(tmp_path):
+    weights = {}
+    for name, model in svd_models(WeightSettings()).items():
+        weights[name] = str(tmp_path / name)
+        for place in (tmp_path / name, tmp_path / "other" / name):
+            place.mkdir(parents=True)
+            for alternatives in model.files:
+                (place / alternatives.split("|")[0]).write_bytes(str(place).encode())
+    weights["aesthetic_head"] += "/" + svd_models(WeightSettings())["aesthetic_head"].files[0]
+    svd = {"profile": "svd", "weights": weights}
+    assert told({}, svd) == ["profile 'embedded' -> 'svd'"]
+    other = {**svd, "weights": {**weights, "coca": str(tmp_path / "other" / "coca")}}
+    assert told(svd, other) == [f"weights.coca {weights['coca']!r} -> {other['weights']['coca']!r}"]
+
+
+def test_what_no_option_explains_is_told_version_first():
+    class Newer(Motion):
+        version = 7
+
+        @property
+        def settings(self):
+            return {**super().settings, "agreement": 2, "a digest": "f" * 64}
+
+    config = CurateConfig(videos="x", text=TextSettings(enabled=False))
+    (words,) = difference(clip_schema(config, [Motion()]), [Newer()]).changed
+    assert words == f"motion: version 1 -> 7, a digest None -> '{'f' * 12}…', agreement None -> 2"
 
 
 def test_attempts_add_up(world):
