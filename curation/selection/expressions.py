@@ -19,6 +19,7 @@ from curation.errors import CurationError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+_READS_FILES = re.compile("^(read|parquet|sniff)_|^glob$|_scan$")  # of DuckDB's functions that give tables
 _FORBIDDEN = {
     "SUBQUERY": "a query within it",
     "WINDOW": "a window over other rows",
@@ -39,8 +40,8 @@ def columns_of(text: str, schema: pa.Schema, what: str) -> list[str]:
             if reason := _FORBIDDEN.get(str(node.get("class"))):
                 raise CurationError(f"{what}: {text!r} has {reason}; give one expression over the columns of one clip")
         functions = {str(n["function_name"]).lower() for n in _nodes(tree) if n.get("class") == "FUNCTION"}
-        if changing := sorted(functions & _unstable(connection)):
-            raise CurationError(f"{what}: {text!r} uses {changing[0]}, which is not the same on every run")
+        if why := _refused(connection, functions):
+            raise CurationError(f"{what}: {text!r} uses {why}")
     known = {name.lower(): name for name in schema.names}
     lambdas = {name for n in _nodes(tree) if n.get("class") == "LAMBDA" for name in _references(n.get("lhs"))}
     asked = [name for name in dict.fromkeys(_references(tree)) if name not in lambdas]
@@ -126,12 +127,21 @@ def _references(tree: Any) -> list[str]:
     return [str(n["column_names"][0]) for n in _nodes(tree) if n.get("class") == "COLUMN_REF"]
 
 
-def _unstable(connection: "DuckDBPyConnection") -> set[str]:
-    rows = connection.execute(
-        "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE stability IS DISTINCT FROM 'CONSISTENT' "
-        "AND function_type IN ('scalar', 'table')"
-    ).fetchall()
-    return {name for (name,) in rows}
+def _refused(connection: "DuckDBPyConnection", functions: set[str]) -> str:
+    """The first of the functions that is not one of values, and why; empty where each is."""
+    kinds: dict[str, set[tuple[str, str]]] = {}
+    for name, kind, stability in connection.execute(
+        "SELECT lower(function_name), function_type, stability FROM duckdb_functions()"
+    ).fetchall():
+        kinds.setdefault(name, set()).add((kind, stability))
+    for name in sorted(functions & kinds.keys()):
+        if all(kind == "table" for kind, _ in kinds[name]):
+            if _READS_FILES.search(name):
+                return f"{name}; functions that read files are not allowed"
+            return f"{name}, which gives a table; give one expression over the columns of one clip"
+        if any(kind == "scalar" and stability != "CONSISTENT" for kind, stability in kinds[name]):
+            return f"{name}, which is not the same on every run"
+    return ""
 
 
 def _is_number(kind: str) -> bool:

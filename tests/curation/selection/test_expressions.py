@@ -34,6 +34,7 @@ def truth(text):
         ("len(list_filter(tags, lambda x: x = 'b')) > 0", ["tags"], "NNYU"),
         ("camera is null", ["camera"], "NNYN"),
         ("clips.motion > 2", ["motion"], "NYUY"),
+        ("list_contains(range(5), motion::int)", ["motion"], "YYUN"),
     ],
 )
 def test_an_expression_says_yes_no_or_unknown(text, columns, expected):
@@ -77,6 +78,12 @@ def test_rows_stay_in_order_over_many_chunks():
         ("motion > ?", "parameter"),
         ("random() > motion", "random, which is not the same on every run"),
         ("motion > epoch(now())", "now, which is not the same"),
+        ("read_text(camera) = 'x'", "uses read_text; functions that read files are not allowed"),
+        ("READ_CSV(camera) = 'x'", "uses read_csv; functions that read files are not allowed"),
+        ("glob(camera) = 'x'", "uses glob; functions that read files"),
+        ("parquet_metadata(camera) = 'x'", "uses parquet_metadata; functions that read files"),
+        ("unnest(tags) = 'a'", "uses unnest, which gives a table"),
+        ("duckdb_tables() = camera", "uses duckdb_tables, which gives a table"),
         ("moton > 2", "no column 'moton'; did you mean 'motion'"),
         ("xyz > 2", "there are motion, text_area"),
         ("1 > 0", "looks at no column"),
