@@ -1,5 +1,6 @@
 """The configuration of curation and selection: one model a flow, seen as UI form, YAML file and command line."""
 
+import re
 from enum import StrEnum
 from importlib.util import find_spec
 from typing import Literal
@@ -293,7 +294,7 @@ class SelectConfig(Strict):
     """Existing manifests whose clips are not to be repeated; empty takes those that the curation was given."""
     dry_run: bool = False
     """Show what would stay and fall, and write nothing."""
-    sweep: str = Field(default="", pattern=r"^($|\w+=\d+(\.\d+)?(,\d+(\.\d+)?)*$)")
+    sweep: str = ""
     """Several selections at once: motion=12.5,25,50 makes OUT/motion-12.5 and so on, each without the clips below that
     percentile of motion. What is there already is kept."""
 
@@ -306,6 +307,8 @@ class SelectConfig(Strict):
     @field_validator("sweep")
     @classmethod
     def _percentiles(cls, value: str) -> str:
+        if value and not re.fullmatch(r"\w+=\d+(\.\d+)?(,\d+(\.\d+)?)*", value):
+            raise ValueError("give a score and percentiles from 0 to 100, such as motion=12.5,25,50")
         if beyond := [p for p in value.partition("=")[2].split(",") if p and float(p) > 100]:
             raise ValueError(f"{beyond[0]} is no percentile, which go from 0 to 100")
         return value

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -21,10 +20,12 @@ from curation.progress import Progress, silent
 from curation.remarks import why_no_clip
 from curation.selection.chance import SIDES
 from curation.selection.columns import duplicate_settings, read
+from curation.selection.expressions import hint
 from curation.selection.folder import SelectionSummary, finished, read_summary, rows_at, write
 from curation.selection.rules import FunnelStep, Verdict, judge
 from curation.selection.steps import Threshold
 from curation.store import named
+from curation.yaml_text import load
 
 __all__ = ["FunnelStep", "SelectionSummary", "Threshold", "judge", "levels", "load_policy", "read_summary", "select"]
 
@@ -43,11 +44,11 @@ def load_policy(config: SelectConfig, manifest: Manifest) -> Policy:
         name = f"{profile}.yaml"
         text = files("curation").joinpath("policies", name).read_text()
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise CurationError(f"policy: {name!r} is no valid YAML: {' '.join(str(error).split())}") from error
+        content = load(text)
+    except ValueError as error:
+        raise CurationError(f"policy: {name!r}, {error}") from error
     if not isinstance(content, dict):
-        raise CurationError(f"policy: {name!r} must hold `name:` and `rules:`")
+        raise CurationError(f"policy: {name!r} must be a mapping, with `name:` and `rules:`")
     try:
         policy = Policy.model_validate(content)
     except ValidationError as error:
@@ -60,8 +61,11 @@ def load_policy(config: SelectConfig, manifest: Manifest) -> Policy:
 
 
 def _fault(error: ErrorDetails) -> str:
-    """The field, if there is one, and what is wrong with it."""
+    """The field, if there is one, and what is wrong with it; of an unknown one, the nearest that there is."""
     field = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        *rule, key = error["loc"]
+        return f"unknown key {field}; {hint(str(key), list((Rule if rule else Policy).model_fields))}"
     return f"{field}: " * bool(field) + error["msg"].removeprefix("Value error, ")
 
 

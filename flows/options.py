@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, CliPositionalArg, CliSettingsSource, SettingsError
+
+from curation.yaml_text import load
 
 
 class UsageError(Exception):
@@ -153,23 +154,20 @@ def _kebab(arg: str) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a mapping from a YAML file. Raises UsageError, with the line where the file breaks the syntax."""
+    """Read a mapping from a YAML file. Raises UsageError, with the line of broken syntax or of a key given twice."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; give --config the path of a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"{path}: cannot be read: {reason}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise UsageError(f"{path}{line}: {problem}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}, {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UsageError(f"{path}: must hold `field: value` lines, but holds a {type(content).__name__}")
+        raise UsageError(f"{path}: must be a mapping, `field: value` lines, but is a {type(content).__name__}")
     return content
 
 

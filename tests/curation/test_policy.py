@@ -149,11 +149,18 @@ def test_a_score_that_is_not_there_is_named(manifest, tmp_path, score, message):
     ("text", "message"),
     [
         ("rules: [{score: motion, min_percentile: 140}]", "rules.0.min_percentile.*100"),
-        ("rules: [{score: motion, minimum: 3}]", "rules.0.minimum"),
+        ("rules: [{score: motion, minimum: 3}]", "unknown key rules.0.minimum; did you mean 'min'"),
+        ("rulez: [{score: motion, min: 3}]", "unknown key rulez; did you mean 'rules'"),
+        (
+            "{max_clips: 3, dedup: true}",
+            "key max_clips; did you mean .*key dedup; (did you mean|there are name, rules)",
+        ),
+        ("rules:\n- {score: motion, min: 3}\nrules: []", "yaml', line 3: 'rules' is given twice, first in line 1"),
+        ("rules:\n- score: motion\n  min: 3\n  min: 4", "yaml', line 4: 'min' is given twice, first in line 3"),
         ("rules: [{score: motion}]", "rules.0: a rule needs min, max"),
         ("{drop_duplicates: false, duplicate_similarity: 0.9}", "yaml': with drop_duplicates: false nothing reads"),
-        ("rules: [", "no valid YAML"),
-        ("- a", "must hold"),
+        ("rules: [", "yaml', line 1: "),
+        ("- a", "must be a mapping, with `name:` and `rules:`"),
     ],
 )
 def test_a_policy_file_with_a_mistake_names_file_and_field(manifest, tmp_path, text, message):

@@ -95,9 +95,12 @@ def test_an_unknown_option_names_the_closest():
         ("source: x\ninner: {rait: 3}\n", ["unknown field inner.rait", "did you mean rate?"]),
         ("source: x\ninner: {rate: 31}\n", ["inner.rate", "less than or equal to 30", "(got 31)"]),
         ("source: x\ntwo_words: many\n", ["two_words", "valid integer", "(got 'many')"]),
-        ("- a\n- b\n", ["must hold `field: value`", "list"]),
+        ("- a\n- b\n", ["must be a mapping, `field: value`", "list"]),
+        ("- source: x\n", ["must be a mapping, `field: value`", "list"]),
         ("source: [unclosed\n", ["line 2"]),
-        ("just text", ["must hold `field: value`", "str"]),
+        ("source: x\ninner:\n  rate: 3\n  rate: 4\n", ["line 4: 'rate' is given twice, first in line 3"]),
+        ("source: x\nnames: [a]\nsource: y\n", ["line 3: 'source' is given twice, first in line 1"]),
+        ("just text", ["must be a mapping, `field: value`", "str"]),
     ],
 )
 def test_a_fault_in_a_file_names_the_file_and_the_field(tmp_path: Path, content: str, words: list[str]):
@@ -153,6 +156,15 @@ def test_a_percentile_of_140_is_one_line(tmp_path: Path):
     assert message.count("\n") == 0
     assert "inline_policy.rules.0.min_percentile" in message
     assert "140" in message
+
+
+@pytest.mark.parametrize("given", ["motion=abc", "motion=-5", "motion=nan", "motion", "motion=1,,2", "motion=1e1"])
+def test_what_a_sweep_may_be_is_said_in_words(given: str):
+    message = fault("m", "--sweep", given, model=SelectConfig, positional="manifest")
+    assert message.startswith("on the command line: sweep: give a score and percentiles from 0 to 100")
+    assert "motion=12.5,25,50" in message
+    assert repr(given) in message
+    assert "\\" not in message
 
 
 @pytest.mark.parametrize(("model", "positional"), [(CurateConfig, "videos"), (PipelineConfig, "videos")])
