@@ -72,9 +72,11 @@ def _fault(error: ErrorDetails) -> str:
 def levels(config: SelectConfig) -> Iterator[SelectConfig]:
     """The selections of a sweep, each as a configuration of its own; without one, the configuration as it is.
 
-    Raises CurationError where `out` is a selection itself.
+    Raises CurationError where `out` is something that a selection, or those of the sweep, cannot take the place of: on
+    a dry run too, which is to end as the selection itself would.
     """
     if not config.sweep:
+        _refuse_others(config.out)
         yield config
         return
     out = Path(config.out).expanduser()
@@ -90,6 +92,7 @@ def levels(config: SelectConfig) -> Iterator[SelectConfig]:
                 "rules": _raised(policy, score, float(percentile)),
             }
         )
+        _refuse_others(str(out / name))
         own = {
             "out": str(out / name),
             "policy": "",
@@ -97,6 +100,10 @@ def levels(config: SelectConfig) -> Iterator[SelectConfig]:
             "sweep": "",
         }
         yield config.model_copy(update=own)
+
+
+def _refuse_others(out: str) -> None:
+    finished(Path(out).expanduser(), "")
 
 
 def _raised(policy: Policy, score: str, percentile: float) -> list[Rule]:

@@ -64,6 +64,50 @@ def test_the_example_does_what_the_page_says(tmp_path: Path):
     assert len(made.funnel) == len(policy.rules) + 2
 
 
+ENDS = {
+    "rules: [{score: motion, min: 5}]": 0,
+    "rules: [{score: motion, min: 50}]": 2,
+    "{weight: motion, sample: 3}": 0,
+    "{weight: motion * 0, sample: 3}": 2,
+    "weight: motion * 0": 2,
+    "rules: [{score: moton, min: 5}]": 2,
+    "{validation: 0.3, rules: [{score: motion, max: 0}]}": 2,
+    "{validation: 0.3, rules: [{score: motion, min: 50}]}": 2,
+    "rules: []": 0,
+}
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """A manifest of ten clips of three videos, their motion from 0 to 9."""
+    schema = pa.schema([*CLIP_IDENTITY, score_field("motion", pa.float32(), "", "", {"scorer": "motion"})])
+    rows = [
+        {"clip_id": f"c{i}", "video_id": f"v{i % 3}", "uri": "f.mp4", "start": 1.0 * i, "motion": float(i)}
+        for i in range(10)
+    ]
+    Manifest(tmp_path / "films").commit(Shard("s", [], [], [], rows), schema)
+    return tmp_path / "films"
+
+
+@pytest.mark.parametrize("way", ["", "--sweep=motion=0,20", "--sweep=motion=20,100", "out"])
+@pytest.mark.parametrize(("policy", "status"), ENDS.items())
+def test_a_dry_run_ends_as_the_selection_itself(films: Path, policy: str, status: int, way: str):
+    from flows import cli
+
+    assert re.search(r"\| 0 \| Clips stay.*\n\| 2 \| Nothing stays, or manifest, policy or `--out` cannot", PAGE)
+    (films.parent / "p.yaml").write_text(policy)
+    if way == "out":  # something else lies there
+        (films.parent / "s").mkdir()
+        (films.parent / "s" / "notes.txt").write_text("mine")
+    args = ["select", str(films), "--policy", str(films.parent / "p.yaml"), "--out", str(films.parent / "s")]
+    args += [way] if way.startswith("--") else []
+    before = sorted(films.parent.rglob("*"))
+    told = cli.main([*args, "--dry-run"])
+    assert sorted(films.parent.rglob("*")) == before
+    assert told == cli.main(args)
+    assert told == (2 if way == "out" else status)
+
+
 def test_the_commands_on_the_page_are_accepted():
     from flows import cli
     from flows.options import parse
