@@ -2,7 +2,7 @@
 
     x_hat = c_skip z + c_out F(c_in z, c_noise)          (Karras et al. 2022, eq. 7)
 
-so eps-, x- and v-prediction and EDM differ in four coefficients and in nothing else.
+so eps-, x- and v-prediction, EDM and flow matching differ in four coefficients and in nothing else.
 """
 
 from collections.abc import Callable
@@ -46,10 +46,13 @@ def noise_label(alpha: Tensor, sigma: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class EpsPrediction:
-    """F is the noise (Ho et al. 2020). At alpha = 0 the noise says nothing about x: the map is infinite there."""
+    """F is the noise (Ho et al. 2020). At alpha = 0 the noise says nothing about x: the map is infinite there.
+
+    Here and below, c_in gives data of unit variance unit variance, whatever the schedule: 1 for variance preserving.
+    """
 
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        return Coefficients(1 / alpha, -sigma / alpha, torch.ones_like(sigma), noise_label(alpha, sigma))
+        return Coefficients(1 / alpha, -sigma / alpha, 1 / torch.hypot(alpha, sigma), noise_label(alpha, sigma))
 
     def target(self, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return eps
@@ -60,8 +63,8 @@ class XPrediction:
     """F is the data itself."""
 
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        one = torch.ones_like(sigma)
-        return Coefficients(torch.zeros_like(sigma), one, one, noise_label(alpha, sigma))
+        zero, one = torch.zeros_like(sigma), torch.ones_like(sigma)
+        return Coefficients(zero, one, 1 / torch.hypot(alpha, sigma), noise_label(alpha, sigma))
 
     def target(self, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return x
@@ -71,14 +74,32 @@ class XPrediction:
 class VPrediction:
     """F is v = alpha eps - sigma x (Salimans and Ho 2022, section 4); finite at both ends.
 
-    For variance-preserving schedules, alpha^2 + sigma^2 = 1.
+    Levels that do not preserve variance are first scaled to alpha^2 + sigma^2 = 1; with alpha = 1 that is the
+    continuous v-prediction of SVD (Blattmann et al. 2023).
     """
 
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        return Coefficients(alpha, -sigma, torch.ones_like(sigma), noise_label(alpha, sigma))
+        root = torch.hypot(alpha, sigma)
+        return Coefficients(alpha / root**2, -sigma / root, 1 / root, noise_label(alpha, sigma))
 
     def target(self, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        return expand_to(alpha, x) * eps - expand_to(sigma, x) * x
+        alpha, sigma = expand_to(alpha, x), expand_to(sigma, x)
+        return (alpha * eps - sigma * x) / torch.hypot(alpha, sigma)
+
+
+@dataclass(frozen=True)
+class FlowPrediction:
+    """F is the velocity eps - x of the straight path from data to noise (Lipman et al. 2023, eq. 23; Liu et al. 2023).
+
+    Levels off that path are first scaled to alpha + sigma = 1.
+    """
+
+    def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
+        total = alpha + sigma
+        return Coefficients(1 / total, -sigma / total, 1 / total, noise_label(alpha, sigma))
+
+    def target(self, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return eps - x
 
 
 @dataclass(frozen=True)
@@ -110,15 +131,21 @@ class EDMPrediction:
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A network, a parameterization and a schedule together: D(z, t) estimates x. This is what samplers call."""
+    """A network, a parameterization and a schedule together: D(z, t) estimates x. This is what samplers call.
+
+    `label` says what the network is told of the time, (b,) -> (b,), where that is not the parameterization's c_noise:
+    the time itself for networks of DDPM.
+    """
 
     network: Network
     parameterization: Parameterization
     schedule: Schedule
+    label: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, z: Tensor, t: Tensor, **conditioning: Any) -> Tensor:
         """Denoise `z` (b, c, [t,] h, w) at time `t`, (b,) or a scalar; the result has z's shape and dtype."""
         levels = t.to(torch.float64).expand(z.shape[0]) if t.ndim == 0 else t.to(torch.float64)
         c = self.parameterization.coefficients(*self.schedule.alpha_sigma(levels))
-        output = self.network(expand_to(c.inp, z) * z, c.noise.to(z), **conditioning)
+        noise = self.label(levels) if self.label else c.noise
+        output = self.network(expand_to(c.inp, z) * z, noise.to(z), **conditioning)
         return expand_to(c.skip, z) * z + expand_to(c.out, z) * output
