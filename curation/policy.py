@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from curation.config import Policy, Profile, Rule, SelectConfig
+from curation.config import DuplicateSettings, Policy, Profile, Rule, SelectConfig
 from curation.duplicates import table as duplicates
 from curation.errors import CurationError
 from curation.manifest import Manifest
@@ -152,7 +153,7 @@ def select(config: SelectConfig, progress: Progress = silent) -> SelectionSummar
         kept=kept,
         policy=policy.model_dump(mode="json", exclude_none=True),
         thresholds=verdict.thresholds,
-        funnel=_with_examples(manifest, table, verdict),
+        funnel=_with_examples(manifest, table, verdict, settings),
         rejected_by_reason=verdict.reasons,
         manifest=named(manifest.root),
         manifest_hash=manifest_hash,
@@ -179,20 +180,38 @@ def _sides(verdict: Verdict) -> dict[str, int]:
     return {name: int((side == name).sum()) for name in SIDES}
 
 
-def _with_examples(manifest: Manifest, table: pa.Table, verdict: Verdict) -> list[FunnelStep]:
+def _with_examples(
+    manifest: Manifest, table: pa.Table, verdict: Verdict, settings: DuplicateSettings
+) -> list[FunnelStep]:
     """The funnel, each step with some of the clips that fell by it."""
     rows = np.unique(np.concatenate([np.zeros(0, np.int64), *(fallen.rows for fallen in verdict.fallen)]))
     found = dict(zip(rows.tolist(), rows_at(manifest, rows, ["clip_id", "uri", "start"]), strict=True))
-    repeated = verdict.duplicate_of(rows)
-    repeats = {row: name for row, name in zip(rows.tolist(), repeated.to_pylist(), strict=True) if name}
+    repeated, elsewhere = verdict.duplicate_of(rows).to_pylist(), verdict.repeats_another_manifest(rows)
+    homes = _homes({name for name, other in zip(repeated, elsewhere, strict=True) if other}, manifest, settings)
+    repeats = {
+        row: f"repeats {name}" + f" of {homes.get(name, 'another manifest')}" * bool(other)
+        for row, name, other in zip(rows.tolist(), repeated, elsewhere, strict=True)
+    }
 
     def value(row: int, shown: list[str]) -> str:
-        return ", ".join(f"{c} {_in_words(table[c][row].as_py())}" for c in shown) or f"repeats {repeats.get(row)}"
+        return ", ".join(f"{c} {_in_words(table[c][row].as_py())}" for c in shown) or repeats[row]
 
     return [
         replace(step, examples=[{**found[row], "value": value(row, fallen.shown)} for row in fallen.rows.tolist()])
         for step, fallen in zip(verdict.funnel, verdict.fallen, strict=True)
     ]
+
+
+def _homes(ids: set[str], manifest: Manifest, settings: DuplicateSettings) -> dict[str, str]:
+    """The first of the other manifests that has each of these clips."""
+    homes: dict[str, str] = {}
+    for other in duplicates.others(settings) if ids else ():
+        if named(other.root) == named(manifest.root):
+            continue
+        there = other.read("clips", ["clip_id"])["clip_id"]
+        found = there.filter(pc.is_in(there, pa.array(sorted(ids), pa.string())))  # type: ignore[attr-defined]
+        homes = dict.fromkeys(found.to_pylist(), named(other.root)) | homes
+    return homes
 
 
 def _in_words(value: Any) -> str:

@@ -27,8 +27,12 @@ def rule_columns(rule: Rule, schema: pa.Schema, policy: Policy) -> list[str]:
 
 
 def read(manifest: Manifest, policy: Policy, settings: DuplicateSettings, progress: Progress) -> pa.Table:
-    """The columns the policy looks at, one row a clip. Raises CurationError as `rule_columns` does."""
+    """The columns the policy looks at, one row a clip. Raises CurationError as `rule_columns` does, and where the
+    manifest has a column of a name that the policy adds."""
     schema, of_groups = manifest.schema("clips"), duplicates.schema(settings)
+    adds = {"split": policy.validation, "weight": policy.weight}
+    if taken := [name for name, asked in adds.items() if asked is not None and name in schema.names]:
+        raise CurationError(f"policy: the manifest has a column {taken[0]!r} already, and the selection would have two")
     asked = _asked(policy, pa.schema([*schema, *of_groups]))
     dropped = _kinds(policy, schema)
     if not _repeats_others(manifest, settings):  # within a manifest nothing has the same bytes: not worth reading

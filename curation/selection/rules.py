@@ -48,6 +48,7 @@ class Verdict:
     reasons: dict[str, int]
     repeats: np.ndarray  # rows that fell as a duplicate, int64 (d,)
     repeated: pa.Array  # ids of the clips that these repeat
+    elsewhere: np.ndarray  # whether those are of another manifest, bool (d,)
     thresholds: list[Threshold]
     funnel: list[FunnelStep]
     fallen: list[Fallen]  # one a step of the funnel
@@ -55,9 +56,19 @@ class Verdict:
 
     def duplicate_of(self, rows: np.ndarray) -> pa.Array:
         """For each of these rows, int64 (m,), the id of the clip that it repeats, null for none."""
+        at = self._repeat_at(rows)
+        return self.repeated.take(pa.array(at, mask=at < 0))
+
+    def repeats_another_manifest(self, rows: np.ndarray) -> np.ndarray:
+        """For each of these rows, int64 (m,), whether it repeats a clip of another manifest, bool (m,)."""
+        at = self._repeat_at(rows)
+        return (at >= 0) & np.append(self.elsewhere, False)[at]
+
+    def _repeat_at(self, rows: np.ndarray) -> np.ndarray:
+        """Where in `repeats` each row is, int64 (m,), -1 for those that are not."""
         index = np.full(len(self.keep), -1, np.int64)
         index[self.repeats] = np.arange(len(self.repeats))
-        return self.repeated.take(pa.array(index[rows], mask=index[rows] < 0))
+        return index[rows]
 
 
 def judge(table: pa.Table, policy: Policy) -> Verdict:
@@ -90,6 +101,7 @@ def judge(table: pa.Table, policy: Policy) -> Verdict:
         reasons=book.reasons,
         repeats=np.concatenate([np.zeros(0, np.int64), *book.repeats]),
         repeated=pa.concat_arrays([pa.array([], pa.string()), *book.repeated]),
+        elsewhere=np.concatenate([np.zeros(0, bool), *book.elsewhere]),
         thresholds=[step.threshold for step in looks if step.threshold],
         funnel=[FunnelStep(*step, more) for step, more in zip(book.steps, alone, strict=True)],
         fallen=book.fallen,
@@ -117,6 +129,7 @@ class _Book:
         self.fallen: list[Fallen] = []
         self.repeats: list[np.ndarray] = []
         self.repeated: list[pa.Array] = []
+        self.elsewhere: list[np.ndarray] = []
 
     def look(self, step: Look) -> None:
         """A rule that sees one clip at a time. A clip has all of its reasons, also where it fell before."""
@@ -145,6 +158,7 @@ class _Book:
         group[step.ranking.rows] = step.ranking.group
         ours = self.ids.take(pa.array(best)).to_numpy().astype(str)
         self.repeats.append(surplus)
+        self.elsewhere.append(known[group[surplus]])
         self.repeated.append(pa.array(np.where(known[group[surplus]], names[group[surplus]], ours), pa.string()))
 
     def _step(self, words: str, fell: np.ndarray, shown: list[str]) -> None:

@@ -269,6 +269,22 @@ def test_what_an_existing_manifest_has_is_not_taken_again(tmp_path):
     assert fallen(tmp_path) == {"new": (["duplicate"], "known"), "same": (["exact duplicate"], "same")}
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_example_that_repeats_another_manifests_clip_names_that_manifest(tmp_path, dry_run):
+    made = copies(
+        tmp_path, "m", ("new", 1, 1.0, 1280, [1, 0]), ("same", 2, 1.0, 640, [1, 0]),
+        ("large", 3, 1, 1280, [1, 0]), ("small", 3, 1, 640, [1, 0]),
+    )  # fmt: skip
+    old = copies(tmp_path, "old", ("known", 1, 1.0, 320, [1, 0]))
+    older = copies(tmp_path, "older", ("same", 2, 1.0, 640, [1, 0]), ("known", 1, 1.0, 320, [1, 0]))
+    against = [str(made.root), str(old.root), str(older.root)]
+    summary = select(config(made, tmp_path, drop_duplicates=True, against=against, dry_run=dry_run))
+    said = {example["clip_id"]: example["value"] for step in summary.funnel for example in step.examples}
+    assert said == {
+        "new": f"repeats known of {old.root}", "same": f"repeats same of {older.root}", "small": "repeats large"
+    }  # fmt: skip
+
+
 def test_an_existing_manifest_that_is_gone_is_named_with_the_ways_out(tmp_path):
     made = copies(tmp_path, "m", ("new", 1, 1.0, 1280, [1, 0]), ("own", 3, 1, 640, [1, 0]))
     old = copies(tmp_path, "old", ("known", 1, 1.0, 320, [1, 0]))
@@ -350,8 +366,10 @@ def test_a_column_is_not_written_twice(tmp_path):
     schema = SCHEMA.append(score_field("weight", pa.float32(), "of a scale", "kg", {"scorer": "scale"}))
     made = Manifest(tmp_path / "m")
     made.commit(Shard("s", [], [], [], [{"clip_id": "a", "video_id": "v", "motion": 1.0, "weight": 2.0}]), schema)
-    with pytest.raises(CurationError, match="has a column 'weight' already"):
-        select(SelectConfig(manifest=str(made.root), out=str(tmp_path / "s"), inline_policy=Policy(weight="motion")))
+    policy = Policy(weight="motion")
+    for dry in (True, False):
+        with pytest.raises(CurationError, match="has a column 'weight' already"):
+            select(SelectConfig(manifest=str(made.root), out=str(tmp_path / "s"), inline_policy=policy, dry_run=dry))
     assert not (tmp_path / "s").exists()
 
 

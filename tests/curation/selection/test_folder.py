@@ -67,8 +67,8 @@ def told(reasons: dict[str, int], keep: np.ndarray, rng: np.random.Generator) ->
     bits = np.where(keep, 0, rng.integers(1, 2 ** len(reasons), len(keep))).astype(np.uint64)
     repeats = np.flatnonzero(~keep)[::2]
     return Verdict(
-        keep, bits, reasons, repeats, pa.array(["c0"] * len(repeats), pa.string()), [], [], [],
-        {"weight": pa.array(rng.random(len(keep)))},
+        keep, bits, reasons, repeats, pa.array(["c0"] * len(repeats), pa.string()), np.zeros(len(repeats), bool),
+        [], [], [], {"weight": pa.array(rng.random(len(keep)))},
     )  # fmt: skip
 
 
