@@ -3,15 +3,27 @@
 import re
 from enum import StrEnum
 from importlib.util import find_spec
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from curation.errors import TO_DISK
 
 
 class Strict(BaseModel):
     """An unknown field is an error, not a typo that is silently ignored; and so is a number that is none."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def _no_store(out: str) -> str:
+    if "://" in out:
+        raise ValueError(TO_DISK)
+    return out
+
+
+OnDisk = Annotated[str, AfterValidator(_no_store)]
+"""Where something is written that no object store takes."""
 
 
 class Profile(StrEnum):
@@ -284,7 +296,7 @@ class SelectConfig(Strict):
 
     manifest: str
     """Folder of a manifest, or the curation folder that holds one."""
-    out: str = "runs/selection"
+    out: OnDisk = Field(default="runs/selection", min_length=1)
     """Folder for the selection; replaced as a whole."""
     policy: str = ""
     """A policy YAML file; empty takes the default of the manifest's profile."""
@@ -334,7 +346,7 @@ class ExportConfig(Strict):
 
     selection: str
     """Folder of a selection, or of a manifest, all of whose clips are then written."""
-    out: str = "runs/export"
+    out: OnDisk = Field(default="runs/export", min_length=1)
     """Folder for the clips. Running again on it writes only what is missing."""
     format: ExportFormat = ExportFormat.files
     """files: CLIP_ID.mp4 and CLIP_ID.json; webdataset: tar shards that also hold CLIP_ID.txt, the caption."""

@@ -1,5 +1,8 @@
 """What a user can mend, said in one line."""
 
+TO_DISK = "selections, exports and reports are written to disk; name a folder there"
+"""Why a place on an object store is refused, for messages."""
+
 
 class CurationError(Exception):
     """Bad input or an unusable machine. The message names the file or field and the remedy; no traceback is owed."""

@@ -6,8 +6,10 @@ for a clip that is shown.
 
 import base64
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,7 +28,7 @@ from curation.manifest import Manifest
 from curation.pictures import contact_sheet, histogram_svg, number
 from curation.policy import SelectionSummary, Threshold, read_summary
 from curation.schema import definition_of
-from curation.store import dataset, named, place, read_schema, remote, writing
+from curation.store import dataset, named, on_disk, place, read_schema, remote, writing
 
 __all__ = ["contact_sheet", "histogram_svg", "render", "write_report"]
 
@@ -35,23 +37,39 @@ REJECTED_SHOWN = 18  # for each reason
 ROWS_SHOWN = 100
 _CARD = ("clip_id", "uri", "shot", "start", "end", "width", "height", "preview")
 _CAPTIONS = ("caption_fused", "caption_image", "caption_video", "text")
+_HEAD = 4096  # bytes of a report that hold its marks
+_MARKS = (b'<meta name="generator" content="Rushes ', " · curation report</title>".encode())  # the title: of older ones
 _MIME = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 
 
 def write_report(manifest: str, selection: str | None, out: str) -> Path:
     """Write the report of a manifest and, if given, of a selection made from it.
 
-    `out` is the file (*.html), or a folder that gets a report.html. The file appears whole or not at all.
+    `out` is the file (*.html), or a folder that gets a report.html. The file appears whole or not at all, and replaces
+    nothing but an earlier report.
 
     Raises:
-        CurationError: manifest or selection cannot be read or do not belong together, or `out` cannot be written.
+        CurationError: manifest or selection cannot be read or do not belong together, or `out` cannot be written or
+            holds something else.
     """
-    path = Path(out).expanduser()
-    path = path if path.suffix in {".html", ".htm"} and not path.is_dir() else path / "report.html"
+    path = on_disk(out)
+    path = path if path.suffix in {".html", ".htm"} and not path.is_dir() else on_disk(path / "report.html")
+    if os.path.lexists(path) and not _is_report(path):
+        raise CurationError(f"out: {str(path)!r} exists and is no report; choose another file with --out")
     text = render(manifest, selection)
     with writing(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is a report of ours, or empty."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    return not head or any(mark in head for mark in _MARKS)
 
 
 def render(manifest: str, selection: str | None = None) -> str:
@@ -60,6 +78,7 @@ def render(manifest: str, selection: str | None = None) -> str:
     with readable(selection or manifest):
         chosen = _Selection.open(selection, found) if selection else None
         context = {
+            "version": version("rushes"),
             "name": found.root.parent.name if found.root.name == "manifest" else found.root.name,
             "selection": chosen.summary if chosen else None,
             "stale": bool(chosen) and chosen.summary.manifest_hash != found.hash(),

@@ -24,13 +24,15 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from curation.errors import CurationError
+from curation.errors import TO_DISK, CurationError
+from curation.schema import TABLES
 
 _BEAT_S = 10.0  # between two signs of life of whoever holds an object store's lock
 _DEAD_S = 60.0  # without one, by the clock of whoever waits: clocks of different machines are not compared
 _LOCK = ".lock"
 _PASSING = frozenset({errno.EIO, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT, errno.EINTR})
 _PAUSES_S = (0.2, 1.0)
+_OF_A_MANIFEST = {*TABLES, "replaced", ".next"}  # its folders: whatever lies there is taken for its own
 
 
 def place(where: str | Path) -> Path:
@@ -52,6 +54,31 @@ def place(where: str | Path) -> Path:
 def remote(path: Path) -> bool:
     """Whether it lies on an object store."""
     return not isinstance(path, Path)
+
+
+def on_disk(out: str | Path) -> Path:
+    """Where a selection, an export or a page is to be written.
+
+    Raises CurationError where that is on an object store, below a file, or in one of the folders of a manifest.
+    """
+    if "://" in str(out):
+        raise CurationError(f"out: {str(out)!r} is no place for it: {TO_DISK}")
+    path = Path(out).expanduser()
+    if (beneath := _file_above(path)) is not None:
+        raise CurationError(f"out: {str(beneath)!r} is a file, not a folder; choose another place with --out")
+    real = Path(os.path.realpath(path))
+    for folder in (real, *real.parents):
+        if folder.name in _OF_A_MANIFEST and all((folder.parent / table).is_dir() for table in TABLES):
+            raise CurationError(
+                f"out: {str(path)!r} lies within the manifest {str(folder.parent)!r}, whose readers would take it "
+                "for a part of it; choose another place with --out"
+            )
+    return path
+
+
+def _file_above(path: Path) -> Path | None:
+    """The file that stands where a path needs a folder, if one does."""
+    return next((p for p in path.parents if os.path.lexists(p) and not p.is_dir()), None)
 
 
 def named(path: Path) -> str:
@@ -224,7 +251,8 @@ def writing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise CurationError(_why(path, error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(NotADirectoryError):  # below a file: said above
+            temporary.unlink(missing_ok=True)
 
 
 def is_temporary(path: Path) -> bool:
@@ -352,7 +380,7 @@ def _why(path: Path, error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"out: {str(path)!r} is not writable; choose another folder with --out"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return f"out: {str(path)!r} is a file, not a folder; choose another folder with --out"
+        return f"out: {str(_file_above(path) or path)!r} is a file, not a folder; choose another folder with --out"
     return (
         f"out: {str(path)!r} cannot be written: {error.strerror or error}; what is written already is kept: run the "
         "same command again once that is mended"

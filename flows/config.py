@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator, model_va
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_settings import CLI_SUPPRESS
 
-from curation.config import CurateConfig, SelectConfig, Strict
+from curation.config import CurateConfig, OnDisk, SelectConfig, Strict
 from training.config import SampleConfig, TrainStagedConfig
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -61,7 +61,7 @@ class PipelineConfig(Strict):
 
     videos: str
     """A folder (searched recursively), one video file, or a text file (.txt) that lists one path a line."""
-    out: str = "runs/pipeline"
+    out: OnDisk = "runs/pipeline"
     """Folder for manifest, selection, training, report and samples. Running again does only what is missing."""
     curate: CurateSection = CurateSection.model_validate({})
     """How videos become a manifest."""
@@ -207,8 +207,9 @@ class ReportConfig(Strict):
     """Folder of a manifest, or the curation folder that holds one."""
     selection: str | None = None
     """Folder of a selection made from it."""
-    out: str = "report.html"
-    """The page, one file that needs no other."""
+    out: OnDisk = Field(default="report.html", min_length=1)
+    """The page, one file that needs no other; a name that does not end in .html is a folder, which gets a report.html.
+    Only an earlier report is overwritten."""
 
 
 class DiffConfig(Strict):
@@ -218,7 +219,7 @@ class DiffConfig(Strict):
     """Folder of a selection."""
     b: str
     """Folder of another one."""
-    out: str = ""
+    out: OnDisk = ""
     """A Parquet file for the clips that are in one alone, with the reasons of the other; empty writes none."""
 
 
@@ -227,5 +228,5 @@ class DemoConfig(Strict):
 
     videos: str = ""
     """Your own footage: a folder or a file. Empty takes the demo's own clips."""
-    out: str = "runs/demo"
+    out: OnDisk = "runs/demo"
     """Folder for everything the demo makes."""

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from curation.errors import CurationError
 from curation.selection.folder import SelectionSummary, read_summary
-from curation.store import write_table
+from curation.store import on_disk, write_table
 
 ABSENT = "not in its manifest"
 EXAMPLES = 3
@@ -47,12 +47,13 @@ def compare(a: str, b: str, out: str = "") -> Difference:
 
     Raises CurationError where a folder is no selection or `out` cannot be written.
     """
+    path = on_disk(out) if out else None
     first, second = read_summary(a), read_summary(b)
     kept = [_kept(folder) for folder in (a, b)]
     alone = [_alone(kept[0], kept[1], b), _alone(kept[1], kept[0], a)]
-    if out:
+    if path:
         sides = [t.add_column(1, "only_in", pa.array(["AB"[i]] * len(t), pa.string())) for i, t in enumerate(alone)]
-        write_table(pa.concat_tables(sides), Path(out).expanduser())
+        write_table(pa.concat_tables(sides), path)
     return Difference(
         first,
         second,

@@ -1,9 +1,9 @@
 """Configurations refuse what cannot be meant."""
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from curation.config import ClipSettings, CurateConfig, CutSettings, Policy, Rule, SelectConfig
+from curation.config import ClipSettings, CurateConfig, CutSettings, ExportConfig, Policy, Rule, SelectConfig
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,12 @@ def test_numbers_that_are_none_are_refused(value):
     for field in ("gradual_threshold", "hard_threshold"):
         with pytest.raises(ValidationError, match="finite number"):
             CutSettings.model_validate({field: value})
+
+
+@pytest.mark.parametrize(("model", "given"), [(SelectConfig, {"manifest": "m"}), (ExportConfig, {"selection": "s"})])
+def test_selections_and_exports_go_to_disk(model: type[BaseModel], given: dict[str, str]):
+    for out, why in (("s3://bucket/x", "written to disk"), ("", "at least 1 character")):
+        with pytest.raises(ValidationError, match=why):
+            model.model_validate({**given, "out": out})
+    assert model.model_validate({**given, "out": "here"}).model_dump()["out"] == "here"
+    assert model.model_json_schema()["properties"]["out"]["type"] == "string"

@@ -372,6 +372,46 @@ def test_the_file_appears_whole_or_not_at_all(tmp_path: Path, run: Path, monkeyp
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["own.html", "notes.txt", "notes.txt/x.html", "notes.txt/sub"])
+def test_a_file_that_is_no_report_is_left_alone(tmp_path: Path, run: Path, name: str) -> None:
+    for file in ("own.html", "notes.txt"):
+        (tmp_path / file).write_text("<title>mine</title>")
+    with pytest.raises(CurationError, match=r"^out: .*(own.html' exists and is no report|notes.txt' is a file)"):
+        write_report(str(run), None, str(tmp_path / name))
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys(
+        ["own.html", "notes.txt"], "<title>mine</title>"
+    )
+
+
+@pytest.mark.parametrize("before", ["", "<!doctype html>\n<html><head><title>films · curation report</title>"])
+def test_an_earlier_report_is_replaced(tmp_path: Path, run: Path, before: str) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(before, encoding="utf-8")
+    for selection in (None, str(run / "selection")):
+        assert write_report(str(run), selection, str(path)) == path
+        assert path.read_text(encoding="utf-8") == render(str(run), selection)
+    named = {a["name"]: a["content"] for _, a in Page(path.read_text(encoding="utf-8")).tags if "name" in a}
+    assert named["generator"].startswith("Rushes ")
+
+
+def test_a_long_name_does_not_hide_that_it_is_a_report(tmp_path: Path) -> None:
+    root = make(tmp_path / ("&" * 250), 8)
+    for _ in range(2):
+        write_report(str(root), None, str(tmp_path / "page.html"))
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/x.html", "{manifest}/clips/x.html", "{manifest}/errors"])
+def test_a_report_goes_to_disk_and_not_into_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    root = make(tmp_path, 8)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CurationError, match="written to disk|lies within the manifest"):
+        write_report(str(root), None, out.format(manifest=root / "manifest"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def spoil_kept(chosen: Path) -> None:
     (chosen / "clips.parquet").write_bytes(b"not parquet")
 

@@ -7,6 +7,7 @@ import pytest
 
 from curation import store
 from curation.errors import CurationError
+from curation.schema import TABLES
 
 TABLE = pa.table({"a": pa.array([1, 2, 3]), "b": ["x", "y", None]})
 
@@ -103,3 +104,47 @@ def test_a_place_is_told_so_that_it_is_found_from_elsewhere(server, monkeypatch,
     monkeypatch.chdir(tmp_path)
     assert store.named(store.place("a/b")) == f"{tmp_path}/a/b"
     assert store.named(store.place("s3://bucket/x")) == "s3://bucket/x"
+
+
+@pytest.fixture
+def films(tmp_path):
+    """The folders of a manifest, and beside them those of a user who calls his own `clips`."""
+    for table in TABLES:
+        (tmp_path / "films" / "manifest" / table).mkdir(parents=True)
+    (tmp_path / "mine" / "clips").mkdir(parents=True)
+    (tmp_path / "mine" / "note.txt").write_text("mine")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "inside", [*(f"{t}/x" for t in TABLES), "clips", "clips/a/b/x.html", "replaced/x", ".next/clips/x", "../link/x"]
+)
+def test_nothing_else_is_written_into_a_manifest_s_folders(films, inside):
+    (films / "films" / "link").symlink_to(films / "films" / "manifest" / "clips")
+    with pytest.raises(CurationError, match="lies within the manifest") as raised:
+        store.on_disk(str(films / "films" / "manifest" / inside))
+    assert str(films / "films" / "manifest'") in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "out", ["films/selection", "films/manifest/selection", "mine/clips", "mine/clips/x", "new/a/b"]
+)
+def test_any_other_folder_may_be_written_to(films, out):
+    assert store.on_disk(str(films / out)) == films / out
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/x", "gs://bucket/x.html", "file:///x"])
+def test_an_object_store_is_no_place_on_disk(out):
+    with pytest.raises(CurationError, match="written to disk") as raised:
+        store.on_disk(out)
+    assert out in str(raised.value)
+
+
+@pytest.mark.parametrize("below", ["x", "x/y/z.html"])
+def test_below_a_file_nothing_is_written_and_the_file_is_named(films, below):
+    path = films / "mine" / "note.txt" / below
+    with pytest.raises(CurationError, match="note.txt' is a file, not a folder"):
+        store.on_disk(path)
+    with pytest.raises(CurationError, match="note.txt' is a file, not a folder"), store.writing(path) as part:
+        part.write_text("x")
+    assert (films / "mine" / "note.txt").read_text() == "mine"

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from curation.config import CurateConfig, SelectConfig
-from flows.config import PipelineConfig, ServeConfig
+from flows.config import DemoConfig, DiffConfig, PipelineConfig, ReportConfig, ServeConfig
 from training.config import TrainStagedConfig
 
 
@@ -113,3 +113,17 @@ def test_the_example_in_infra_is_a_good_one():
     config = ServeConfig.model_validate(yaml.safe_load(file.read_text()))
     assert config.schedules
     check_schedules(config.schedules)
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        (ReportConfig, {"manifest": "m"}),
+        (DiffConfig, {"a": "a", "b": "b"}),
+        (PipelineConfig, {"videos": "v"}),
+        (DemoConfig, {}),
+    ],
+)
+def test_what_is_written_to_disk_alone_takes_no_object_store(model: type[BaseModel], given: dict[str, str]):
+    with pytest.raises(ValidationError, match="written to disk"):
+        model.model_validate({**given, "out": "s3://bucket/x"})

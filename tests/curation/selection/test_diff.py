@@ -103,3 +103,13 @@ def test_a_folder_that_is_no_selection_is_named(made, tmp_path):
     for other in ("manifest-100", "nowhere"):
         with pytest.raises(CurationError, match=f"{other}.* is no selection; make one"):
             compare(a, str(tmp_path / other))
+
+
+def test_a_list_goes_to_disk_and_not_into_the_manifest(made, tmp_path, monkeypatch):
+    a = made("a", Policy(rules=[Rule(score="motion", min=0.3)]))
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for out in ("s3://bucket/diff.parquet", f"{tmp_path}/manifest-100/clips/diff.parquet", f"{a}/selection.json/x"):
+        with pytest.raises(CurationError, match="written to disk|lies within the manifest|is a file"):
+            compare(a, a, out)
+    assert sorted(tmp_path.rglob("*")) == before
