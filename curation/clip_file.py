@@ -19,6 +19,7 @@ from av.video.frame import PictureType, VideoFrame
 from curation.clip_sound import Sound
 from curation.clip_source import (
     SAME_TIME_S,
+    Check,
     ClipError,
     Missed,
     Piece,
@@ -27,6 +28,7 @@ from curation.clip_source import (
     opened,
     packets_of,
     picture_at,
+    wanted,
 )
 
 MP4_VIDEO = frozenset({"av1", "h264", "hevc", "mpeg4", "vp9"})
@@ -47,7 +49,7 @@ class ClipFile:
     audio: str | None
 
 
-def copy(piece: Piece, *, trim_frames: int = 0, audio: bool = False) -> ClipFile:
+def copy(piece: Piece, *, trim_frames: int = 0, audio: bool = False, check: Check = wanted) -> ClipFile:
     """The clip's packets as they are, from its keyframe on; rotation and pixel aspect stay what the player applies.
 
     Frames can depend on later ones. Where the last frames need some beyond the end, up to `trim_frames` are left out.
@@ -73,7 +75,7 @@ def copy(piece: Piece, *, trim_frames: int = 0, audio: bool = False) -> ClipFile
             raise ClipError(f"its last {trimmed} frames need some beyond its end (trim_frames allows {trim_frames})")
         if kept + trimmed != piece.frames:
             raise ClipError(f"it holds {kept + trimmed} packets for {piece.frames} frames")
-        picture = picture_at(container, stream, first.pts, start)
+        picture = picture_at(container, stream, first.pts, start, check)
         seconds = float((until - start) * stream.time_base)
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="mp4") as out:
@@ -93,11 +95,13 @@ def copy(piece: Piece, *, trim_frames: int = 0, audio: bool = False) -> ClipFile
         made = ClipFile(
             buffer.getvalue(), "copy", codec, piece.width, piece.height, kept, seconds, sound.codec if sound else None
         )
-        _verify(made, upright=False, first=picture, aspect=stream.sample_aspect_ratio)
+        _verify(made, check, upright=False, first=picture, aspect=stream.sample_aspect_ratio)
         return made
 
 
-def reencode(piece: Piece, *, crf: int = 18, preset: str = "medium", audio: bool = False) -> ClipFile:
+def reencode(
+    piece: Piece, *, crf: int = 18, preset: str = "medium", audio: bool = False, check: Check = wanted
+) -> ClipFile:
     """Exactly the frames of `[start, end)` in H.264, 8-bit 4:2:0, upright, square pixels, each at its own time.
 
     One thread encodes, so that the bytes do not depend on the machine's cores. An odd width or height loses a pixel,
@@ -109,16 +113,16 @@ def reencode(piece: Piece, *, crf: int = 18, preset: str = "medium", audio: bool
     found = -1
     for seek in (True, False):  # a container whose index lies is read from its beginning
         try:
-            made, found = _encode(piece, crf, preset, audio, seek)
+            made, found = _encode(piece, crf, preset, audio, seek, check)
         except Missed:
             continue
         if found == piece.frames:
-            _verify(made, upright=True)
+            _verify(made, check, upright=True)
             return made
     raise ClipError(f"the source gives {max(found, 0)} frames for it where the manifest counts {piece.frames}")
 
 
-def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool) -> tuple[ClipFile, int]:
+def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool, check: Check) -> tuple[ClipFile, int]:
     width, height = max(2, piece.width & ~1), max(2, piece.height & ~1)
     buffer, ticks, packets, begin = io.BytesIO(), [], [], 0.0
     with av.open(buffer, "w", format="mp4") as out:
@@ -127,7 +131,7 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool) -> tup
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         context = video.codec_context
         context.time_base, context.thread_count = _CLOCK, 1
-        for time, picture in frames_of(piece, seek):
+        for time, picture in frames_of(piece, seek, check):
             upright = _upright(picture, width, height)
             if not ticks:
                 begin = time  # a clip that goes on where another ended may begin between two frames
@@ -138,7 +142,10 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool) -> tup
             packets += video.encode(upright)
         if not ticks:
             raise Missed
-        packets += video.encode()
+        for packet in context.encode_lazy():  # slow presets have most of their frames still before them
+            check()
+            packet.stream = video
+            packets.append(packet)
         ends = dict(zip(ticks, [*ticks[1:], round((piece.end - begin) / _CLOCK)], strict=True))
         for packet in packets:
             packet.duration = ends[packet.pts] - packet.pts
@@ -179,7 +186,9 @@ def _mux(out: av.container.OutputContainer, packets: list[Packet]) -> None:
         out.mux(packet)
 
 
-def _verify(made: ClipFile, *, upright: bool, first: VideoFrame | None = None, aspect: Fraction | None = None) -> None:
+def _verify(
+    made: ClipFile, check: Check, *, upright: bool, first: VideoFrame | None = None, aspect: Fraction | None = None
+) -> None:
     """Decode the file. Raises ClipError unless it holds what `made` says."""
     times: list[float] = []
     try:
@@ -187,6 +196,7 @@ def _verify(made: ClipFile, *, upright: bool, first: VideoFrame | None = None, a
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             for picture in container.decode(stream):
+                check()
                 if picture.is_corrupt or picture.time is None:
                     raise ClipError(f"the file made of it is damaged at frame {len(times)}")
                 if not times:

@@ -4,7 +4,7 @@ Times are seconds on the video's own clock (presentation time stamps, first fram
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -41,6 +41,18 @@ class Piece:
     width: int
     height: int
     starts_on_keyframe: bool
+
+
+class Stopped(Exception):  # noqa: N818 - nothing went wrong: the clip is not wanted any more
+    """Raised between two frames by whoever has the work stopped."""
+
+
+Check = Callable[[], None]
+"""Called between frames. It raises Stopped where the clip is not wanted any more."""
+
+
+def wanted() -> None:
+    """The check of a clip that is wanted to the end."""
 
 
 class Missed(Exception):  # noqa: N818 - a turn in the road, never seen outside: the source is then read differently
@@ -119,10 +131,13 @@ def packets_of(
     return packets
 
 
-def picture_at(container: av.container.InputContainer, stream: VideoStream, origin: int, start: int) -> VideoFrame:
+def picture_at(
+    container: av.container.InputContainer, stream: VideoStream, origin: int, start: int, check: Check = wanted
+) -> VideoFrame:
     """The picture shown from `start` (in ticks) on, decoded from the source. Raises ClipError if there is none."""
     _rewind(container, stream, origin, start)
     for picture in _pictures(container, stream):
+        check()
         if picture.pts is not None and picture.pts >= start:
             if picture.pts == start:
                 return picture
@@ -130,7 +145,7 @@ def picture_at(container: av.container.InputContainer, stream: VideoStream, orig
     raise ClipError("the source shows no frame at its start")
 
 
-def frames_of(piece: Piece, seek: bool) -> Iterator[tuple[float, VideoFrame]]:
+def frames_of(piece: Piece, seek: bool, check: Check = wanted) -> Iterator[tuple[float, VideoFrame]]:
     """(time, picture) of the clip's frames: from where the container seeks to, else read from the file's beginning.
 
     Raises Missed where seeking goes wrong, ClipError where the file cannot be read.
@@ -138,6 +153,7 @@ def frames_of(piece: Piece, seek: bool) -> Iterator[tuple[float, VideoFrame]]:
     low, high = piece.start - SAME_TIME_S, piece.end - SAME_TIME_S
     if not seek:
         for frame in Decoder(piece.uri, threads=1):
+            check()
             if frame.time >= high:
                 return
             if frame.time >= low:
@@ -149,6 +165,7 @@ def frames_of(piece: Piece, seek: bool) -> Iterator[tuple[float, VideoFrame]]:
         container.seek(first.pts + round(piece.start / stream.time_base), stream=stream)
         last = -math.inf
         for i, picture in enumerate(_pictures(container, stream)):
+            check()
             if picture.pts is None:
                 raise Missed
             time = float((picture.pts - first.pts) * stream.time_base)

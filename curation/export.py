@@ -16,6 +16,7 @@ import json
 import os
 import re
 import tarfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,13 +29,13 @@ import pyarrow as pa
 
 from curation import sources
 from curation.clip_file import ClipFile, copy, reencode
-from curation.clip_source import ClipError, Piece
+from curation.clip_source import Check, ClipError, Piece, Stopped, wanted
 from curation.config import ExportConfig, ExportFormat, ExportMode
 from curation.errors import CurationError, UnreadableVideo
 from curation.export_rows import CAPTIONS, CUT, clips_of, describe
 from curation.manifest import Manifest
 from curation.progress import Progress, silent
-from curation.store import writing
+from curation.store import on_disk, writing
 
 _OURS = re.compile(r"\.lock|\.probe-\d+|\..+\.\d+\.tmp")  # the last two are left by a run that was killed
 _HOW = {"format", "mode", "trim_frames", "crf", "preset", "audio", "clips_per_shard"}
@@ -74,8 +75,8 @@ def export(config: ExportConfig, progress: Progress = silent) -> ExportSummary:
         CurationError: there is no such selection, or `out` cannot be written or holds something else.
     """
     began = time.monotonic()
+    out = on_disk(config.out)
     clips, content = clips_of(config.selection)
-    out = Path(config.out).expanduser()
     if out.is_dir() and not (out / "export.json").is_file() and any(not _OURS.fullmatch(p.name) for p in out.iterdir()):
         raise CurationError(f"out: {str(out)!r} exists and is no export; choose another folder with --out")
     with Manifest(out).locked(), ThreadPoolExecutor(config.cpus or os.cpu_count()) as pool:
@@ -86,13 +87,14 @@ def export(config: ExportConfig, progress: Progress = silent) -> ExportSummary:
         try:
             (work.files if config.format is ExportFormat.files else work.shards)()
         finally:
+            work.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             work.write_errors()
     work.summary.seconds = time.monotonic() - began
     return work.summary
 
 
-def cut_out(clip: Mapping[str, Any], config: ExportConfig) -> ClipFile:
+def cut_out(clip: Mapping[str, Any], config: ExportConfig, check: Check = wanted) -> ClipFile:
     """One clip as the configuration wants it.
 
     Raises CurationError where that is not possible, and where its video is not the one that was curated.
@@ -107,11 +109,11 @@ def cut_out(clip: Mapping[str, Any], config: ExportConfig) -> ClipFile:
     piece = Piece(path, **{k: clip[k] for k in CUT})
     if config.mode is not ExportMode.reencode:
         try:
-            return copy(piece, trim_frames=config.trim_frames, audio=config.audio)
+            return copy(piece, trim_frames=config.trim_frames, audio=config.audio, check=check)
         except ClipError:
             if config.mode is ExportMode.copy:
                 raise
-    return reencode(piece, crf=config.crf, preset=config.preset, audio=config.audio)
+    return reencode(piece, crf=config.crf, preset=config.preset, audio=config.audio, check=check)
 
 
 class _Export:
@@ -124,6 +126,15 @@ class _Export:
         self.failed = {row["clip_id"]: row for row in _read(out / "export_errors.json", [])}
         self._summary = ExportSummary(str(out), config.format.value, len(clips))
         self._done = 0
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Have the clips that are being cut out given up at their next frame: nobody waits for them any more."""
+        self._stopped.set()
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise Stopped
 
     @property
     def summary(self) -> ExportSummary:
@@ -193,7 +204,7 @@ class _Export:
         while True:
             for i in todo:
                 (clip,) = self.clips.slice(i, 1).to_pylist()
-                waiting.append((clip, self.pool.submit(cut_out, clip, self.config)))
+                waiting.append((clip, self.pool.submit(cut_out, clip, self.config, self._check)))
                 if len(waiting) >= ahead:
                     break
             if not waiting:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from curation.clip_file import ClipFile, copy, reencode
-from curation.clip_source import ClipError, Piece
+from curation.clip_source import ClipError, Piece, Stopped, frames_of
 from curation.decode import Decoder
 from curation.errors import CurationError
 
@@ -229,6 +229,42 @@ def test_a_file_without_sound_gives_a_clip_without_sound(two_shots: Path):
     piece, *_ = piece_of(two_shots, 12, 24)
     assert copy(piece, audio=True).audio is None
     assert reencode(piece, preset="ultrafast", audio=True).audio is None
+
+
+class Patience:
+    """A check that stops at its `last` call; without one it counts the calls."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.last, self.calls = last, 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.calls == self.last:
+            raise Stopped
+
+
+def test_work_can_be_stopped_at_every_frame_that_is_read_encoded_or_verified(two_shots: Path):
+    piece, _, times = piece_of(two_shots, 3, 45)  # from between two keyframes: some frames are read to no purpose
+    through = Patience()
+    made = reencode(piece, preset="veryslow", check=through)
+    assert through.calls >= 3 * len(times)  # once read, once encoded, though all of them after the last was read, ...
+    for last in (1, len(times), 2 * len(times), through.calls):
+        with pytest.raises(Stopped):
+            reencode(piece, preset="veryslow", check=Patience(last))
+    assert made.data == reencode(piece, preset="veryslow").data
+    whole, _, times = piece_of(two_shots, 0, 12)
+    through = Patience()
+    copy(whole, trim_frames=4, check=through)
+    assert through.calls > len(times) - 4
+    for last in (1, through.calls):
+        with pytest.raises(Stopped):
+            copy(whole, trim_frames=4, check=Patience(last))
+
+
+def test_a_film_that_is_read_from_its_beginning_can_be_left(two_shots: Path):
+    piece, _, _ = piece_of(two_shots, 60, 80)
+    with pytest.raises(Stopped):
+        next(frames_of(piece, seek=False, check=Patience(50)))  # none of the clip's frames has come yet
 
 
 def test_what_cannot_be_exact_is_refused_with_its_reason(two_shots: Path, tmp_path: Path):

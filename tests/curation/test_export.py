@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pyarrow as pa
@@ -20,13 +22,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation import store
+from curation.clip_file import ClipFile, reencode
+from curation.clip_source import Piece, Stopped
 from curation.clips import Splitter, clip_id
 from curation.config import ClipSettings, ExportConfig
 from curation.decode import Decoder
 from curation.errors import CurationError
 from curation.export import export
 from curation.manifest import Manifest, Shard, stored
-from curation.schema import CLIP_IDENTITY, score_field
+from curation.schema import CLIP_IDENTITY, TABLES, score_field
 from curation.sources import identify
 
 SCHEMA = pa.schema(
@@ -224,6 +228,39 @@ def test_an_interrupted_run_leaves_nothing_half_written_and_goes_on(clips: Path,
     assert tree(tmp_path / "out") == whole
 
 
+def test_an_interrupt_stops_the_encoders_between_two_frames(
+    clips: Path, rows: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Each encoder is held at a frame until it is told to stop; nothing else would end it."""
+    begun, ended = threading.Event(), []
+
+    def hold(check: Callable[[], None]) -> None:
+        begun.set()
+        for _ in range(3000):
+            check()
+            threading.Event().wait(0.01)
+
+    def watched(piece: Piece, *, check: Callable[[], None], **settings: Any) -> ClipFile:
+        try:
+            return reencode(piece, check=lambda: hold(check), **settings)
+        except Exception as error:
+            ended.append(type(error))
+            raise
+
+    monkeypatch.setattr("curation.export.reencode", watched)
+    interrupter = threading.Thread(target=lambda: begun.wait() and os.kill(os.getpid(), signal.SIGINT))
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        export(config(clips, tmp_path / "out", mode="reencode"))
+    interrupter.join()
+    assert ended
+    assert set(ended) == {Stopped}
+    assert set(tree(tmp_path / "out")) == {"export.json", "export_errors.json"}
+    assert json.loads((tmp_path / "out" / "export_errors.json").read_text()) == []
+    monkeypatch.undo()
+    assert export(config(clips, tmp_path / "out", mode="reencode")).reencoded == len(rows)
+
+
 Killed = Callable[..., int]
 KILLED = """
 import os, signal, sys, threading
@@ -409,6 +446,20 @@ def test_a_folder_that_holds_something_else_is_left_alone(clips: Path, rows: lis
     with pytest.raises(CurationError, match="holds another export"):
         export(config(manifest(tmp_path / "fewer", rows[:2]), tmp_path / "out"))
     assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_export_goes_to_disk_and_not_into_the_manifest(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
+):
+    for table in TABLES:
+        assert (clips / table).is_dir()
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    wanted = config(clips, clips / "clips" / "out").model_copy(update={} if inside else {"out": "s3://bucket/x"})
+    with pytest.raises(CurationError, match="lies within the manifest" if inside else "written to disk"):
+        export(wanted)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_two_exports_do_not_write_into_one_folder(clips: Path, tmp_path: Path):
