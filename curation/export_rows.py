@@ -13,6 +13,7 @@ from curation.errors import CurationError
 from curation.inspect import readable
 from curation.manifest import Manifest
 from curation.schema import CLIP_IDENTITY
+from curation.selection.folder import read_summary
 
 CAPTIONS = ("caption_fused", "caption_video", "caption_image")  # the first that is there becomes the .txt
 CUT = ("start", "end", "frames", "fps", "width", "height", "starts_on_keyframe")  # what cutting needs to know
@@ -25,6 +26,8 @@ def clips_of(folder: str) -> tuple[pa.Table, str]:
     kept = root / "clips.parquet"
     with readable(folder):
         if kept.is_file():
+            if (root / "selection.json").is_file():
+                read_summary(root)  # a damaged selection is none to anybody
             with kept.open("rb") as file:
                 content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
             table = store.dataset([kept], store.read_schema(kept))

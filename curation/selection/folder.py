@@ -19,8 +19,9 @@ from curation.errors import CurationError
 from curation.manifest import Manifest
 from curation.selection.rules import FunnelStep, Verdict
 from curation.selection.steps import Threshold
-from curation.store import make_folder, writing
+from curation.store import make_folder, on_disk, place, writing
 
+_RECORD, _TABLES = "selection.json", ("clips.parquet", "rejected.parquet")
 _BATCH_ROWS = 16_384
 _GROUP_BYTES = 64 << 20  # of a row group, in memory
 _OF_A_VIDEO = ("video_id", "uri")  # texts that clips share
@@ -51,28 +52,51 @@ class SelectionSummary:
 
 
 def read_summary(selection: str | Path) -> SelectionSummary:
-    """What selection.json says. Raises CurationError if the folder is no selection."""
-    record = Path(selection) / "selection.json"
+    """What selection.json says. Raises CurationError if the folder is no selection, or its record is damaged."""
+    record = place(selection) / _RECORD
     try:
         raw = json.loads(record.read_text())
         thresholds = [Threshold(**t) for t in raw.pop("thresholds")]
         funnel = [FunnelStep(**f) for f in raw.pop("funnel")]
         return SelectionSummary(**raw | {"thresholds": thresholds, "funnel": funnel, "already_done": True})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if _spoiled(record.parent):
+            raise CurationError(
+                f"selection: {str(selection)!r} is damaged: its selection.json cannot be read; make it again with "
+                f"`rushes select MANIFEST --out {selection}`"
+            ) from error
         raise CurationError(f"selection: {str(selection)!r} is no selection; make one with `rushes select`") from error
 
 
+def _spoiled(folder: Path) -> bool:
+    """Whether a folder whose record says nothing is a selection all the same: its files, and nothing that is not."""
+    names = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    return _RECORD in names and len(names) > 1 and names <= {_RECORD, *_TABLES}
+
+
 def finished(out: Path, selection_hash: str) -> SelectionSummary | None:
-    """The summary of a selection that is already there; refuses a folder that is something else."""
-    record = out / "selection.json"
-    if out.exists() and not record.is_file():
-        if not out.is_dir() or any(out.iterdir()):
-            raise CurationError(f"out: {str(out)!r} exists and is no selection; choose another folder with --out")
+    """The summary of a selection that is already there and whole; refuses a folder that is something else."""
+    on_disk(out)
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    if not record.is_file():
-        return None
-    done = read_summary(out)
-    return done if done.selection_hash == selection_hash else None
+    try:
+        done = read_summary(out)
+    except CurationError as error:
+        if _spoiled(out):
+            return None
+        raise CurationError(
+            f"out: {str(out)!r} exists and is no selection; choose another folder with --out"
+        ) from error
+    return done if done.selection_hash == selection_hash and _whole(out, done) else None
+
+
+def _whole(out: Path, done: SelectionSummary) -> bool:
+    """Whether the tables hold as many clips as the record says."""
+    try:
+        kept, fell = (pq.read_metadata(out / name).num_rows for name in _TABLES)
+    except (OSError, pa.ArrowException):
+        return False
+    return (kept, fell) == (done.kept, done.clips - done.kept)
 
 
 def write(out: Path, manifest: Manifest, verdict: Verdict, summary: SelectionSummary, scores: pa.Table) -> None:

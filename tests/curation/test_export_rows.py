@@ -55,6 +55,15 @@ def test_what_holds_no_clips_is_said(tmp_path: Path):
         clips_of(str(tmp_path))
 
 
+@pytest.mark.parametrize("record", ["{", "{}", "[]", '{"thresholds": 1, "funnel": []}'])
+def test_a_damaged_selection_is_refused_here_as_everywhere(tmp_path: Path, record: str):
+    pq.write_table(pa.Table.from_pylist([row("a")], SCHEMA), tmp_path / "clips.parquet")
+    assert clips_of(str(tmp_path))[0].num_rows == 1  # a table of one's own needs no record
+    (tmp_path / "selection.json").write_text(record)
+    with pytest.raises(CurationError, match=f"'{tmp_path}' is damaged.*rushes select MANIFEST --out {tmp_path}`"):
+        clips_of(str(tmp_path))
+
+
 @given(st.floats(width=32), st.lists(st.floats(width=32)), st.text(st.characters(exclude_categories=["Cs"])))
 def test_what_is_said_of_a_clip_is_strict_json_and_exact(motion: float, vector: list[float], caption: str):
     values = row("c", motion=motion, camera_vector=vector, caption_fused=caption, preview=b"\xff")

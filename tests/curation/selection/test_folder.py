@@ -1,5 +1,7 @@
 """Single rows of a manifest, and what a selection writes, against reading the manifest whole."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.manifest import Manifest
+from curation.config import Policy, Rule, SelectConfig
+from curation.errors import CurationError
+from curation.manifest import Manifest, Shard
+from curation.policy import select
 from curation.schema import CLIP_IDENTITY, score_field
 from curation.selection import folder
-from curation.selection.folder import SelectionSummary, rows_at, write
+from curation.selection.folder import SelectionSummary, read_summary, rows_at, write
 from curation.selection.rules import Verdict
 
 COLUMNS = ["clip_id", "uri", "start"]
@@ -110,3 +115,75 @@ def test_what_is_written_is_the_manifest_filtered(tmp_path, monkeypatch, known, 
         }
         for i in np.flatnonzero(~keep).tolist()
     ]
+
+
+@pytest.fixture
+def selecting(tmp_path: Path) -> SelectConfig:
+    """Two clips of four stay; the folder is not written yet."""
+    rows = [{"clip_id": f"c{i}", "video_id": "v", "uri": "v.mp4", "start": i * 2.0, "motion": i} for i in range(4)]
+    schema = pa.schema([*CLIP_IDENTITY, score_field("motion", pa.float32(), "flow", "px", {"scorer": "motion"})])
+    Manifest(tmp_path / "m").commit(Shard("a", [], [], [], rows), schema)
+    policy = Policy(rules=[Rule(score="motion", min=2)])
+    return SelectConfig(manifest=str(tmp_path / "m"), out=str(tmp_path / "out"), inline_policy=policy)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("record", ["", "{", "{}", "[]", "null", "\x00"])
+def test_a_damaged_record_is_told_by_readers_and_mended_by_selecting_again(selecting: SelectConfig, record: str):
+    out = Path(select(selecting).out)
+    whole = contents(out)
+    (out / "selection.json").write_text(record)
+    with pytest.raises(CurationError, match=f"is damaged.*`rushes select MANIFEST --out {out}`"):
+        read_summary(out)
+    assert not select(selecting).already_done
+    assert contents(out) == whole
+    assert select(selecting).already_done
+
+
+@pytest.mark.parametrize("name", ["clips.parquet", "rejected.parquet"])
+@pytest.mark.parametrize("how", ["lost", "cut", "of another"])
+def test_a_selection_without_one_of_its_tables_is_made_again(selecting: SelectConfig, name: str, how: str):
+    out = Path(select(selecting).out)
+    whole = contents(out)
+    if how == "lost":
+        (out / name).unlink()
+    elif how == "cut":
+        (out / name).write_bytes(whole[name][:-20])
+    else:
+        pq.write_table(pq.read_table(out / name).slice(1), out / name)
+    assert not select(selecting).already_done
+    assert contents(out) == whole
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"selection.json": "{"},
+        {"selection.json": "{", "clips.parquet": "", "thesis.txt": "years of work"},
+        {"selection.json": '{"mine": 1}', "other.json": "{}"},
+        {"clips.parquet": "mine", "rejected.parquet": "mine"},
+    ],
+)
+def test_what_may_be_somebody_s_own_is_left_alone(selecting: SelectConfig, files: dict[str, str]):
+    out = Path(selecting.out)
+    out.mkdir()
+    for name, text in files.items():
+        (out / name).write_text(text)
+    before = contents(out)
+    with pytest.raises(CurationError, match="^out: .* exists and is no selection; choose another folder"):
+        select(selecting)
+    with pytest.raises(CurationError, match="is no selection; make one"):
+        read_summary(out)
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize("table", ["clips", "errors"])
+def test_a_selection_is_not_written_into_the_manifest(selecting: SelectConfig, tmp_path: Path, table: str):
+    before = sorted(tmp_path.rglob("*"))
+    for out in (tmp_path / "m" / table / "selection", tmp_path / "m" / table / "a" / "b"):
+        with pytest.raises(CurationError, match="lies within the manifest"):
+            select(selecting.model_copy(update={"out": str(out)}))
+    assert sorted(tmp_path.rglob("*")) == before
