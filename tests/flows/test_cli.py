@@ -116,6 +116,11 @@ def test_no_command_shows_the_help_and_fails(capsys: pytest.CaptureFixture[str])
         (["diff", "nowhere", "elsewhere"], ["nowhere", "no selection"]),
         (["export", "nowhere"], ["nowhere", "no selection"]),
         (["export", "s", "--format", "zip"], ["format", "webdataset"]),
+        (["select", "m", "--out", "s3://b/x"], ["out", "written to disk; name a folder", "s3://b/x"]),
+        (["export", "s", "--out", "s3://b/x"], ["out", "written to disk; name a folder", "s3://b/x"]),
+        (["report", "m", "--out", "s3://b/x.html"], ["out", "written to disk; name a folder", "s3://b/x.html"]),
+        (["diff", "a", "b", "--out", "s3://b/x.parquet"], ["out", "written to disk; name a folder"]),
+        (["report", "m", "--out", ""], ["out", "at least 1 character"]),
         (["train", "nowhere", "--stage", "finetune"], ["parent"]),
         (["serve", "--port", "80"], ["port", "1024"]),
     ],
@@ -127,7 +132,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert message.count("\n") == 1
     for word in words:
         assert word in message
-    assert not (tmp_path / "runs").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_export_that_loses_a_clip_says_so_and_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
