@@ -1,5 +1,6 @@
 """How two selections differ: what they were made from, and which clips are in one of them alone."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,11 @@ def compare(a: str, b: str, out: str = "") -> Difference:
     """Compare two folders of selections; `out`, if given, becomes a Parquet file of clip_id, only_in (A or B), reasons
     and duplicate_of, which the other selection gives.
 
-    Raises CurationError where a folder is no selection or `out` cannot be written.
+    Raises CurationError where a folder is no selection, or `out` cannot be written or holds something else.
     """
     path = on_disk(out) if out else None
+    if path and os.path.lexists(path) and not _is_list(path):
+        raise CurationError(f"out: {str(path)!r} exists and is no list of differences; choose another file with --out")
     first, second = read_summary(a), read_summary(b)
     kept = [_kept(folder) for folder in (a, b)]
     alone = [_alone(kept[0], kept[1], b), _alone(kept[1], kept[0], a)]
@@ -64,6 +67,14 @@ def compare(a: str, b: str, out: str = "") -> Difference:
         moved=_moved(*kept),
         only=[only for side, table in zip("AB", alone, strict=True) for only in _by_reason(side, table)],
     )
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a file is what `compare` writes, or empty."""
+    try:
+        return not path.stat().st_size or pq.read_schema(path).names[:2] == ["clip_id", "only_in"]
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _kept(folder: str) -> pa.Table:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,7 @@ def read_summary(selection: str | Path) -> SelectionSummary:
         if _spoiled(record.parent):
             raise CurationError(
                 f"selection: {str(selection)!r} is damaged: its selection.json cannot be read; make it again with "
-                f"`rushes select MANIFEST --out {selection}`"
+                f"`rushes select MANIFEST --out {shlex.quote(str(selection))}`"
             ) from error
         raise CurationError(f"selection: {str(selection)!r} is no selection; make one with `rushes select`") from error
 

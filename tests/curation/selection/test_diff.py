@@ -113,3 +113,19 @@ def test_a_list_goes_to_disk_and_not_into_the_manifest(made, tmp_path, monkeypat
         with pytest.raises(CurationError, match="written to disk|lies within the manifest|is a file"):
             compare(a, a, out)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_that_is_no_list_is_left_alone(made, tmp_path):
+    a, b = (made(n, Policy(rules=[Rule(score="motion", min=m)])) for n, m in (("a", 0.3), ("b", 0.6)))
+    (tmp_path / "mine.txt").write_text("mine")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for out in (f"{a}/clips.parquet", f"{b}/selection.json", tmp_path / "mine.txt", a):
+        with pytest.raises(CurationError, match="^out: .* exists and is no list of differences"):
+            compare(a, b, str(out))
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    (tmp_path / "diff.parquet").touch()
+    for one, other in ((a, b), (b, a)):
+        found = compare(one, other, str(tmp_path / "diff.parquet"))
+        sides = pq.read_table(tmp_path / "diff.parquet")["only_in"].to_pylist()
+        assert (sides.count("A"), sides.count("B")) == (found.only_a, found.only_b)
+    assert found.only_a + found.only_b
