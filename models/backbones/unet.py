@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import TemporalAttention, TemporalConv, fourier_features, group_norm, merge_heads, split_heads
+from models.layers.basics import fourier_features, group_norm, merge_heads, split_heads
+from models.layers.temporal import TemporalAttention, TemporalConv
 
 Layer = TypeVar("Layer", bound=nn.Module)
 

