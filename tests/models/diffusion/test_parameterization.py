@@ -5,10 +5,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.diffusion.parameterization import Denoiser, EDMPrediction, EpsPrediction, VPrediction, XPrediction
-from models.diffusion.schedules import CosineSchedule, KarrasSchedule, expand_to
+from models.diffusion.parameterization import (
+    Denoiser,
+    EDMPrediction,
+    EpsPrediction,
+    FlowPrediction,
+    VPrediction,
+    XPrediction,
+)
+from models.diffusion.schedules import CosineSchedule, FlowSchedule, KarrasSchedule, expand_to
 
-ALL = [EpsPrediction(), XPrediction(), VPrediction(), EDMPrediction(0.5), EDMPrediction(1.0)]
+ALL = [EpsPrediction(), XPrediction(), VPrediction(), EDMPrediction(0.5), EDMPrediction(1.0), FlowPrediction()]
 
 
 def _noised(seed, alpha, sigma):
@@ -17,22 +24,82 @@ def _noised(seed, alpha, sigma):
     return x, eps, expand_to(alpha, x) * x + expand_to(sigma, x) * eps
 
 
+@pytest.mark.parametrize("schedule", [CosineSchedule(), FlowSchedule(), KarrasSchedule()], ids=str)
 @pytest.mark.parametrize("parameterization", ALL, ids=str)
 @given(t=st.floats(0.02, 0.98), seed=st.integers(0, 99))
-def test_the_target_denoises_to_the_data(parameterization, t, seed):
-    alpha, sigma = CosineSchedule().alpha_sigma(torch.full((2,), t, dtype=torch.float64))
+def test_the_target_denoises_to_the_data(parameterization, schedule, t, seed):
+    alpha, sigma = schedule.alpha_sigma(torch.full((2,), t, dtype=torch.float64))
     x, eps, z = _noised(seed, alpha, sigma)
     c = parameterization.coefficients(alpha, sigma)
     target = parameterization.target(x, eps, alpha, sigma)
     torch.testing.assert_close(expand_to(c.skip, x) * z + expand_to(c.out, x) * target, x, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("parameterization", [XPrediction(), VPrediction(), EDMPrediction()], ids=str)
-def test_both_ends_are_finite(parameterization):
-    alpha, sigma = CosineSchedule().alpha_sigma(torch.tensor([0.0, 1.0], dtype=torch.float64))
-    x, eps, _ = _noised(0, alpha, sigma)
-    assert all(torch.isfinite(c).all() for c in parameterization.coefficients(alpha, sigma))
-    assert torch.isfinite(parameterization.target(x, eps, alpha, sigma)).all()
+@pytest.mark.parametrize("a", ALL, ids=str)
+@pytest.mark.parametrize("b", ALL, ids=str)
+@given(t=st.floats(0.05, 0.95), seed=st.integers(0, 99))
+def test_from_one_prediction_to_another_and_back(a, b, t, seed):
+    """F_a -> x -> F_b -> x -> F_a, for any output: each is an affine map of the other at a noise level."""
+    alpha, sigma = CosineSchedule().alpha_sigma(torch.full((2,), t, dtype=torch.float64))
+    output, _, z = _noised(seed, alpha, sigma)
+    ca, cb = ([expand_to(c, z) for c in p.coefficients(alpha, sigma)] for p in (a, b))
+    x = ca[0] * z + ca[1] * output
+    x = cb[0] * z + cb[1] * ((x - cb[0] * z) / cb[1])
+    torch.testing.assert_close((x - ca[0] * z) / ca[1], output, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", [CosineSchedule(), FlowSchedule()], ids=str)
+@pytest.mark.parametrize("parameterization", ALL[1:], ids=str)
+def test_both_ends_are_finite(parameterization, schedule):
+    """sigma = 0 and alpha = 0, where the perfect network's estimate is x again."""
+    alpha, sigma = schedule.alpha_sigma(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    x, eps, z = _noised(0, alpha, sigma)
+    c = parameterization.coefficients(alpha, sigma)
+    target = parameterization.target(x, eps, alpha, sigma)
+    assert all(torch.isfinite(one).all() for one in (*c, target))
+    torch.testing.assert_close(expand_to(c.skip, x) * z + expand_to(c.out, x) * target, x, rtol=0, atol=1e-12)
+
+
+@given(t=st.floats(1e-9, 1e-3))
+def test_eps_is_finite_but_at_pure_noise(t):
+    """Its map grows as 1 / alpha, and so do the errors: that is why zero terminal SNR needs v (Lin et al. 2023)."""
+    schedule = CosineSchedule()
+    near, at = (
+        EpsPrediction().coefficients(*schedule.alpha_sigma(torch.tensor(time, dtype=torch.float64)))
+        for time in (1 - t, 0.0)
+    )
+    assert torch.isfinite(near.skip)
+    assert near.skip.item() == pytest.approx(1 / math.sin(math.pi * t / 2), rel=1e-6)
+    assert (at.skip.item(), at.out.item()) == (1, 0)
+    assert EpsPrediction().coefficients(*schedule.alpha_sigma(torch.tensor(1.0))).skip.isinf()
+
+
+def test_v_is_alpha_eps_less_sigma_x():
+    alpha, sigma = CosineSchedule().alpha_sigma(torch.tensor([0.2, 0.7], dtype=torch.float64))
+    x, eps, _ = _noised(3, alpha, sigma)
+    expected = expand_to(alpha, x) * eps - expand_to(sigma, x) * x
+    torch.testing.assert_close(VPrediction().target(x, eps, alpha, sigma), expected, rtol=0, atol=1e-15)
+
+
+def test_v_at_unit_alpha_is_the_one_of_svd():
+    """c_skip = 1 / (sigma^2 + 1), c_out = -sigma / sqrt(sigma^2 + 1), c_in = 1 / sqrt(sigma^2 + 1), 0.25 ln sigma."""
+    sigma = torch.logspace(-2.7, 2.8, 12, dtype=torch.float64)
+    c = VPrediction().coefficients(torch.ones_like(sigma), sigma)
+    root = (sigma**2 + 1).sqrt()
+    for ours, expected in zip(c, (1 / root**2, -sigma / root, 1 / root, sigma.log() / 4), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-14, atol=0)
+
+
+def test_flow_velocity_is_the_paths_slope():
+    """On the straight path z changes by eps - x per unit of time, and the network's input is z itself."""
+    schedule, t = FlowSchedule(), torch.tensor([0.2, 0.7], dtype=torch.float64, requires_grad=True)
+    alpha, sigma = schedule.alpha_sigma(t)
+    x, eps, z = _noised(4, alpha, sigma)
+    slope = torch.autograd.grad(z.sum(), t)[0]
+    velocity = FlowPrediction().target(x, eps, alpha, sigma)
+    torch.testing.assert_close(velocity.flatten(1).sum(1), slope, rtol=1e-12, atol=1e-12)
+    c = FlowPrediction().coefficients(alpha, sigma)
+    torch.testing.assert_close(torch.stack([c.inp, c.skip, -c.out]), torch.stack([alpha / alpha, c.skip**0, t]))
 
 
 def test_edm_equals_diffusers():
@@ -94,3 +161,11 @@ def test_a_scalar_time_is_one_for_every_sample():
     z = torch.randn(3, 2, 4, 4)
     denoise = Denoiser(lambda z, noise: z * noise[:, None, None, None], VPrediction(), CosineSchedule())
     torch.testing.assert_close(denoise(z, torch.tensor(0.3)), denoise(z, torch.full((3,), 0.3)))
+
+
+def test_a_label_of_ones_own():
+    z, seen = torch.randn(3, 2, 4, 4), []
+    denoise = Denoiser(lambda z, noise: seen.append(noise) or z, VPrediction(), CosineSchedule(), lambda t: 1000 * t)
+    denoise(z, torch.tensor(0.25))
+    assert seen[0].tolist() == [250.0] * 3
+    assert seen[0].dtype == z.dtype
