@@ -1,11 +1,14 @@
-"""Classifier-free guidance (Ho and Salimans 2022)."""
+"""Guidance: classifier-free (Ho and Salimans 2022), and by the reconstruction of what is known (Ho et al. 2022)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from models.diffusion.schedules import Schedule
 
 
 @dataclass(frozen=True)
@@ -13,22 +16,117 @@ class Guided:
     """x = x_uncond + scale (x_cond - x_uncond), both halves in one network call; made for a sampler.
 
     Guiding x is guiding eps or v: at one noise level each is affine in the others, and the weights sum to 1. `scale`
-    is a number, or a tensor that broadcasts against z, e.g. (t, 1, 1) for a scale that grows along the frames. At
-    scale 1 the unconditional half is left out. `cond` and `uncond` hold the same keys, tensors with batch first.
+    is a number, or a tensor that broadcasts against z, e.g. (t, 1, 1) for a scale that grows along the frames
+    (`frame_scale`). At scale 1 the unconditional half is left out. `cond` and `uncond` hold the same keys, tensors with
+    batch first.
+
+    `interval` limits guidance to low < sigma / alpha <= high of `schedule`; the rest is at scale 1 (Kynkäänniemi et al.
+    2024). `rescale` pulls the guided x's standard deviation back to the conditional one's by that share: none at
+    0, the paper takes 0.7 (Lin et al. 2023, section 3.4; here on x).
     """
 
     denoise: Callable[..., Tensor]
     cond: Mapping[str, Any]
     uncond: Mapping[str, Any]
     scale: float | Tensor = 1.0
+    interval: tuple[float, float] | None = None
+    schedule: Schedule | None = None
+    rescale: float = 0.0
 
     def __call__(self, z: Tensor, t: Tensor) -> Tensor:
         """Guided estimate of x, of z's shape, at the scalar time `t`."""
-        if not isinstance(self.scale, Tensor) and self.scale == 1:
+        if (not isinstance(self.scale, Tensor) and self.scale == 1) or not self._within(t):
             return self.denoise(z, t, **self.cond)
         if self.cond.keys() != self.uncond.keys():
             raise ValueError(f"guidance needs the same keys twice, not {[*self.cond]} and {[*self.uncond]}")
         both = {key: torch.cat([self.cond[key], self.uncond[key]]) for key in self.cond}
         x_cond, x_uncond = self.denoise(torch.cat([z, z]), t, **both).chunk(2)
         scale = self.scale.to(z) if isinstance(self.scale, Tensor) else self.scale
-        return x_uncond + scale * (x_cond - x_uncond)
+        return rescaled(x_uncond + scale * (x_cond - x_uncond), x_cond, self.rescale)
+
+    def _within(self, t: Tensor) -> bool:
+        if self.interval is None:
+            return True
+        if self.schedule is None:
+            raise ValueError("a guidance interval is in sigma / alpha: it needs the schedule")
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        low, high = self.interval
+        return bool(low < sigma / alpha <= high)
+
+
+def rescaled(guided: Tensor, cond: Tensor, share: float) -> Tensor:
+    """`guided` (b, ...) with its standard deviation moved by `share` to `cond`'s (Lin et al. 2023, section 3.4)."""
+    if share == 0:
+        return guided
+    axes = tuple(range(1, guided.ndim))
+    ratio = cond.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
+    return (share * ratio + 1 - share) * guided
+
+
+def frame_scale(frames: int, first: float, last: float) -> Tensor:
+    """(t, 1, 1): a guidance scale for each frame, from `first` to `last` in equal steps (Blattmann et al. 2023)."""
+    return torch.linspace(first, last, frames)[:, None, None]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Draws x given a part or a picture of it, with a model that was trained without: reconstruction guidance.
+
+        x~ = x_hat(z) - (weight alpha / 2) grad_z ||measure(x_hat(z)) - observed||^2     (Ho et al. 2022, eq. 7)
+
+    which stands for E[x | z, observed] where q(observed | z) is Gaussian about measure(x_hat) with variance
+    sigma^2 / alpha^2 and weight = 1. `observed` is what `measure` makes of x, any shape with batch first. `known`, a
+    boolean tensor that broadcasts against z, marks what is given as it is: there `values`, of z's shape, take the
+    estimate's place, so that any sampler moves those elements of z as noise on the given ones (the replacement method).
+
+    `given_frames` extends a video or fills frames in between; `given_downsampled` is spatial super-resolution.
+    """
+
+    denoise: Callable[[Tensor, Tensor], Tensor]
+    schedule: Schedule
+    measure: Callable[[Tensor], Tensor]
+    observed: Tensor
+    weight: float = 1.0
+    known: Tensor | None = None
+    values: Tensor | None = None
+
+    def __call__(self, z: Tensor, t: Tensor) -> Tensor:
+        """Guided estimate of x, of z's shape, at the scalar time `t`. Differentiates the network, also in no_grad."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            x_hat = self.denoise(z, t)
+            error = (self.measure(x_hat) - self.observed.to(z)).square().sum()
+            slope = torch.autograd.grad(error, z)[0]
+        guided = x_hat.detach() - self.weight / 2 * self.schedule.alpha_sigma(t)[0].to(z) * slope
+        if self.known is None or self.values is None:
+            return guided
+        return torch.where(self.known.to(z.device), self.values.to(z), guided)
+
+
+def given_frames(
+    denoise: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, x: Tensor, given: Tensor, weight: float = 1.0
+) -> Reconstruction:
+    """Guidance by the frames of `x` (b, c, t, h, w) that the boolean `given` (t,) marks; the others' pixels are unread.
+
+    The first ones given is extension in time, every n-th one interpolation (Ho et al. 2022, section 3.1).
+    """
+    known = given[:, None, None]
+    return Reconstruction(
+        denoise, schedule, lambda y: y[:, :, given.to(y.device)], x[:, :, given], weight, known, x.where(known, 0)
+    )
+
+
+def given_downsampled(
+    denoise: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, small: Tensor, weight: float = 1.0
+) -> Reconstruction:
+    """Guidance by a smaller version (b, c, [t,] h, w) of what is drawn: spatial super-resolution.
+
+    The measure is bilinear interpolation with antialiasing, frame by frame (Ho et al. 2022, section 3.1).
+    """
+    return Reconstruction(denoise, schedule, lambda y: downsampled(y, small.shape[-2], small.shape[-1]), small, weight)
+
+
+def downsampled(x: Tensor, height: int, width: int) -> Tensor:
+    """(b, c, [t,] h, w) to (b, c, [t,] height, width), bilinear with antialiasing; differentiable."""
+    frames = F.interpolate(x.reshape(-1, 1, *x.shape[-2:]), (height, width), mode="bilinear", antialias=True)
+    return frames.reshape(*x.shape[:-2], height, width)
