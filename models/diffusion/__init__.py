@@ -1,1 +1,1 @@
-"""Noise schedules, parameterizations, losses, samplers and guidance: one picture, z_t = alpha_t x + sigma_t eps."""
+"""Schedules, parameterizations, losses, samplers, guidance, distillation: one picture, z_t = alpha_t x + sigma_t eps."""
