@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.basics import fourier_features, group_norm, merge_heads, split_heads
+from models.backbones.conditioned import Conditioned
+from models.layers.basics import group_norm, merge_heads, split_heads
 from models.layers.temporal import TemporalAttention, TemporalConv
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -118,7 +119,7 @@ class Level(nn.Module):
         return x if self.attention is None else self.attention(x, text, mask, frames)
 
 
-class UNet(nn.Module):
+class UNet(Conditioned):
     """F(z, noise label, text, fps, motion) for images `b c h w` and, once inflated, video `b c t h w`.
 
     An image passes only the spatial layers, so an inflated network is still the image model it may be trained with.
@@ -126,15 +127,11 @@ class UNet(nn.Module):
     """
 
     def __init__(self, config: UNetConfig | None = None) -> None:
-        super().__init__()
-        self.config = config = config or UNetConfig()
+        config = config or UNetConfig()
+        super().__init__(4 * config.width, config.text_dim)
+        self.config = config
         widths = [config.width * m for m in config.multipliers]
-        self.embed = 4 * config.width
         temporal = config.temporal
-
-        self.noise = nn.Sequential(nn.Linear(self.embed, self.embed), nn.SiLU(), nn.Linear(self.embed, self.embed))
-        self.fps, self.motion = nn.Linear(self.embed, self.embed), nn.Linear(self.embed, self.embed)
-        self.text = nn.Sequential(nn.LayerNorm(config.text_dim), nn.Linear(config.text_dim, self.embed))
 
         pixel = config.channels * config.patch**2
         self.stem = Conv(pixel, widths[0], 3, temporal)
@@ -184,10 +181,8 @@ class UNet(nn.Module):
         b, (h, w) = len(x), x.shape[-2:]
         if h % self.config.multiple or w % self.config.multiple:
             raise ValueError(f"{h}x{w} pixels: height and width must be multiples of {self.config.multiple}")
-        if text is None:
-            text = x.new_zeros(b, 0, self.config.text_dim)
-        mask = text.new_ones(text.shape[:2], dtype=torch.bool) if text_mask is None else text_mask
-        embedding = F.silu(self._embedding(noise, text, mask, fps, motion))
+        text, mask = self.tokens_of(text, text_mask, x)
+        embedding = F.silu(self.embedding(noise, text, mask, fps, motion))
 
         z = x.transpose(1, 2).flatten(0, 1) if frames else x  # (b t) c h w
         z = F.pixel_unshuffle(z, self.config.patch)
@@ -209,18 +204,6 @@ class UNet(nn.Module):
                 z = self.grow[i](F.interpolate(z, scale_factor=2.0), frames)
         z = F.pixel_shuffle(self.head(F.silu(self.norm(z)), frames) + direct, self.config.patch)
         return z.reshape(b, frames, *z.shape[1:]).transpose(1, 2) if frames else z
-
-    def _embedding(
-        self, noise: Tensor, text: Tensor, mask: Tensor, fps: Tensor | None, motion: Tensor | None
-    ) -> Tensor:
-        embedding = self.noise(fourier_features(noise, self.embed))
-        for value, layer in ((fps, self.fps), (motion, self.motion)):
-            if value is not None:
-                known = torch.isfinite(value)
-                features = fourier_features(torch.where(known, value, 0).clamp(min=0).log1p(), self.embed)
-                embedding = embedding + layer(features) * known[:, None]
-        mean = (self.text(text) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
-        return embedding + mean
 
     def temporal_parameters(self) -> list[nn.Parameter]:
         """The parameters that inflation added."""

@@ -1,0 +1,39 @@
+"""What every backbone is told beside the picture: how noisy it is, a text, the frame rate and how much moves."""
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.basics import fourier_features
+
+
+class Conditioned(nn.Module):
+    """A network with an embedding, (b, embed), of noise label, text, fps and motion (Blattmann et al. 2023, SVD, call
+    the last two micro-conditioning). What is unknown leaves the embedding alone."""
+
+    def __init__(self, embed: int, text_dim: int) -> None:
+        super().__init__()
+        self.embed, self.text_dim = embed, text_dim
+        self.noise = nn.Sequential(nn.Linear(embed, embed), nn.SiLU(), nn.Linear(embed, embed))
+        self.fps, self.motion = nn.Linear(embed, embed), nn.Linear(embed, embed)
+        self.text = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, embed))
+
+    def tokens_of(self, text: Tensor | None, mask: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Text (b, n, text_dim) and its mask (b, n), True where there is a token; none and all where not given."""
+        if text is None:
+            text = like.new_zeros(len(like), 0, self.text_dim)
+        return text, text.new_ones(text.shape[:2], dtype=torch.bool) if mask is None else mask
+
+    def embedding(
+        self, noise: Tensor, text: Tensor, mask: Tensor, fps: Tensor | None = None, motion: Tensor | None = None
+    ) -> Tensor:
+        """(b, embed). `noise` (b,), the parameterization's c_noise; `text` and `mask` as `tokens_of` gives them; `fps`
+        (b,) frames a second and `motion` (b,), the clip's motion score, both NaN where unknown."""
+        kind = self.fps.weight.dtype  # numbers stay as exact as they come; their features need not
+        embedding = self.noise(fourier_features(noise, self.embed).to(kind))
+        for value, layer in ((fps, self.fps), (motion, self.motion)):
+            if value is not None:
+                known = torch.isfinite(value)
+                features = fourier_features(torch.where(known, value, 0).clamp(min=0).log1p(), self.embed)
+                embedding = embedding + layer(features.to(kind)) * known[:, None]
+        mean = (self.text(text) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+        return embedding + mean

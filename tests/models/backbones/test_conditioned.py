@@ -1,0 +1,43 @@
+"""The embedding of what a backbone is told."""
+
+import torch
+
+from models.backbones.conditioned import Conditioned
+from models.layers.basics import fourier_features
+
+NET = Conditioned(16, 4).double()
+NOISE = torch.tensor([0.3, -0.2], dtype=torch.float64)
+TEXT = torch.randn(2, 3, 4, dtype=torch.float64)
+
+
+def test_no_text_is_no_token():
+    text, mask = NET.tokens_of(None, None, NOISE)
+    assert text.shape == (2, 0, 4)
+    assert mask.shape == (2, 0)
+    torch.testing.assert_close(NET.embedding(NOISE, text, mask), NET.noise(fourier_features(NOISE, 16)))
+
+
+def test_the_text_is_the_mean_of_its_own_tokens():
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    changed = TEXT.clone()
+    changed[0, 2] = 9.0  # behind the mask
+    assert torch.equal(NET.embedding(NOISE, TEXT, mask), NET.embedding(NOISE, changed, mask))
+    alone = NET.embedding(NOISE[:1], TEXT[:1, :2], mask[:1, :2])
+    torch.testing.assert_close(NET.embedding(NOISE, TEXT, mask)[:1], alone)
+
+
+def test_what_is_unknown_leaves_the_embedding_alone():
+    text, mask = NET.tokens_of(TEXT, None, NOISE)
+    plain = NET.embedding(NOISE, text, mask)
+    fps = torch.tensor([24.0, float("nan")], dtype=torch.float64)
+    told = NET.embedding(NOISE, text, mask, fps, torch.full_like(fps, float("nan")))
+    assert (told[0] - plain[0]).abs().max() > 1e-3
+    assert torch.equal(told[1], plain[1])
+
+
+def test_weights_in_bfloat16_take_numbers_as_exact_as_they_come():
+    net = Conditioned(16, 4).bfloat16()
+    text, mask = net.tokens_of(None, None, TEXT.bfloat16())
+    near, far = (net.embedding(torch.tensor([x, x]), text, mask, torch.tensor([24.0, 25.0])) for x in (2.0, 2.002))
+    assert near.dtype is torch.bfloat16
+    assert not torch.equal(near, far)  # in bfloat16 the two labels are one
