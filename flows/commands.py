@@ -73,7 +73,10 @@ def select(config: "SelectConfig") -> int:
         show_sweep(summaries, dry_run=config.dry_run)
     else:
         show_selection(summaries[0], dry_run=config.dry_run)
-    return 0 if all(summary.kept for summary in summaries) else 2
+    if all(summary.kept for summary in summaries):
+        return 0
+    print("error: policy: no clip would stay; loosen it", file=sys.stderr)
+    return 2
 
 
 def show_selection(summary: "SelectionSummary", *, dry_run: bool = False) -> None:

@@ -251,6 +251,9 @@ def test_a_dry_run_shows_rules_and_clips_and_writes_nothing(films: Path, capsys:
     assert ["motion", "!=", "7", "c7", r"/film\x1b[31m.mp4", "10.50", "motion", "7"] in lines
     assert "Nothing was written" in out
     assert "\x1b" not in out
+    policy.write_text("rules: [{score: motion, min: 1000}]\n")
+    assert cli.main(args) == 2
+    assert "no clip would stay" in capsys.readouterr().err
     assert sorted(films.parent.rglob("*")) == there
 
 
