@@ -1,1 +1,1 @@
-"""Schedules, parameterizations, losses, samplers, guidance, distillation: one picture, z_t = alpha_t x + sigma_t eps."""
+"""Schedules, parameterizations, losses, samplers, guidance, distillation: all of z_t = alpha_t x + sigma_t eps."""

@@ -83,8 +83,8 @@ class VPrediction:
         return Coefficients(alpha / root**2, -sigma / root, 1 / root, noise_label(alpha, sigma))
 
     def target(self, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        alpha, sigma = expand_to(alpha, x), expand_to(sigma, x)
-        return (alpha * eps - sigma * x) / torch.hypot(alpha, sigma)
+        v = expand_to(alpha, x) * eps - expand_to(sigma, x) * x
+        return v / expand_to(torch.hypot(alpha, sigma), x)
 
 
 @dataclass(frozen=True)
