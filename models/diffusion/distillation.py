@@ -45,14 +45,16 @@ def two_step_target(
 class DistillationLoss:
     """weight(t) ||x~ - x_hat||^2 at the student's own times, with truncated SNR weights (Salimans and Ho 2022, alg. 2).
 
-    `times` are the teacher's path, 2 N + 1 falling times; the student's, N + 1, are every other one.
+    `times` are the teacher's path, 2 N + 1 falling times; the student's, N + 1, are every other one. `teacher(z, t)`
+    estimates x, guided or not; the rest describes the student, `label` as in `Denoiser`.
     """
 
-    teacher: Denoiser
+    teacher: Callable[..., Tensor]
     parameterization: Parameterization
     schedule: Schedule
     times: Tensor
     weighting: Weighting = field(default_factory=TruncatedSNR)
+    label: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if len(self.times) < 3 or len(self.times) % 2 == 0:
@@ -67,7 +69,7 @@ class DistillationLoss:
         alpha, sigma = self.schedule.alpha_sigma(t)
         z = expand_to(alpha, x) * x + expand_to(sigma, x) * eps
         target = two_step_target(self.teacher, z, self.schedule, t, mid, s, **conditioning)
-        x_hat = Denoiser(network, self.parameterization, self.schedule, self.teacher.label)(z, t, **conditioning)
+        x_hat = Denoiser(network, self.parameterization, self.schedule, self.label)(z, t, **conditioning)
         return self.weighting(alpha, sigma).to(z) * (x_hat - target).square().flatten(1).mean(1)
 
 
@@ -83,7 +85,8 @@ def distill(teacher: Denoiser, times: Tensor, halvings: int, fit: Fit) -> Iterat
     for _ in range(halvings):
         assert isinstance(teacher.network, nn.Module)
         student = copy.deepcopy(teacher.network)
-        fit(student, DistillationLoss(teacher, teacher.parameterization, teacher.schedule, times))
+        loss = DistillationLoss(teacher, teacher.parameterization, teacher.schedule, times, label=teacher.label)
+        fit(student, loss)
         times = times[::2]
         teacher = Denoiser(student, teacher.parameterization, teacher.schedule, teacher.label)
         yield teacher, times

@@ -111,8 +111,8 @@ def test_edm_equals_diffusers():
     c = EDMPrediction(0.5).coefficients(torch.ones_like(sigma), sigma)
     for i, s in enumerate(sigma):
         expected = peer.precondition_outputs(z[i], output[i], s)
-        torch.testing.assert_close(c.skip[i] * z[i] + c.out[i] * output[i], expected, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(c.inp[i] * z[i], peer.precondition_inputs(z[i], s), rtol=1e-7, atol=1e-7)
+        torch.testing.assert_close(c.skip[i] * z[i] + c.out[i] * output[i], expected, rtol=0, atol=0)
+        torch.testing.assert_close(c.inp[i] * z[i], peer.precondition_inputs(z[i], s), rtol=0, atol=1.5e-8)
         assert c.noise[i].item() == pytest.approx(math.log(s) / 4, rel=1e-12)
 
 

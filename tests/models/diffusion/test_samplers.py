@@ -251,7 +251,7 @@ def test_dpm_solver_equals_diffusers(kind, parameterization, monkeypatch):
     monkeypatch.undo()
     ours = run_ours(DPMSolver2M(), schedule, parameterization, schedule.times(20), starting_noise())
     for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_flow_euler_equals_diffusers():
@@ -265,7 +265,7 @@ def test_flow_euler_equals_diffusers():
     denoise = Denoiser(wavy, FlowPrediction(), schedule, lambda t: 1000 * t)
     for i, (t, s) in enumerate(pairwise(schedule.times(10))):
         z = Euler()(denoise, z, schedule, torch.stack([t, s]))
-        torch.testing.assert_close(z, states[i + 1], rtol=0, atol=2e-5)
+        torch.testing.assert_close(z, states[i + 1], rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(("kind", "sign"), [("epsilon", 1), ("v_prediction", -1)])
@@ -281,7 +281,7 @@ def test_edm_euler_equals_diffusers(kind, sign):
         expected = peer.step(output, t, expected).prev_sample
         denoise = Denoiser(lambda z, noise: sign * torch.sin(z), EDMPrediction(0.5), schedule)
         z = Euler()(denoise, z, schedule, torch.stack([now, after]))
-        torch.testing.assert_close(z, expected, rtol=1e-5, atol=1e-5)  # the peer's steps are float32
+        torch.testing.assert_close(z, expected, rtol=1e-6, atol=1e-6)  # the peer's steps are float32
 
 
 # ---- the golden sums of diffusers' own scheduler tests
