@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -102,8 +103,10 @@ def test_three_halvings_keep_what_the_teacher_makes(schedule, parameterization):
     assert torch.equal(network.gain, before)
 
 
-def test_the_loss_is_the_weighted_error_of_x():
-    schedule, times = CosineSchedule(), CosineSchedule().times(2)  # one step of the student's: always t = 1, 0.5, 0
+@pytest.mark.parametrize(("t", "weight"), [(0.4, 1 / math.tan(0.2 * math.pi) ** 2), (1.0, 1.0)])
+def test_the_loss_is_the_weighted_error_of_x(t, weight):
+    """Truncated SNR weights it: the SNR, and 1 where that is less."""
+    schedule, times = CosineSchedule(), torch.tensor([t, t - 0.1, t - 0.2], dtype=torch.float64)  # one of the student's
     teacher = Denoiser(lambda z, noise, shift: torch.sin(z) + shift, VPrediction(), schedule)
     loss = DistillationLoss(teacher, VPrediction(), schedule, times)
     x = torch.randn(3, 2, 4, dtype=torch.float64, generator=seeded())
@@ -112,8 +115,9 @@ def test_the_loss_is_the_weighted_error_of_x():
     z, shift = seen[0]
     assert shift == 0.25
     target = two_step_target(teacher, z, schedule, *times, shift=0.25)
-    # at t = 1 the student's x is -F, and truncated SNR weighs pure noise with 1
-    torch.testing.assert_close(value, (-torch.cos(z) - target).square().flatten(1).mean(1), rtol=1e-10, atol=1e-12)
+    alpha, sigma = schedule.alpha_sigma(times[0])
+    error = (alpha * z - sigma * torch.cos(z) - target).square().flatten(1).mean(1)
+    torch.testing.assert_close(value, weight * error, rtol=1e-10, atol=1e-12)
 
 
 def test_truncated_snr():

@@ -224,6 +224,19 @@ def test_ddim_equals_diffusers(kind, parameterization, sampler):
 
 
 @pytest.mark.parametrize(("kind", "parameterization"), KINDS)
+def test_clipped_ddim_equals_diffusers(kind, parameterization):
+    from diffusers import DDIMScheduler
+
+    peer = DDIMScheduler(prediction_type=kind, clip_sample=True, clip_sample_range=0.5)
+    peer.set_timesteps(10)
+    schedule = schedule_like(peer, spacing="leading")
+    ours = run_ours(DDIM(clip=0.5), schedule, parameterization, schedule.times(10), starting_noise())
+    for a, b in zip(ours, run_peer(peer, starting_noise()), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert ours[-1].abs().max() <= 0.5
+
+
+@pytest.mark.parametrize(("kind", "parameterization"), KINDS)
 def test_ddpm_equals_diffusers_given_the_same_noise(kind, parameterization):
     from diffusers import DDPMScheduler
 
