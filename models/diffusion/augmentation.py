@@ -14,7 +14,7 @@ def augment(condition: Tensor, t: Tensor, schedule: Schedule, generator: torch.G
     chooses one. The label is EDM's c_noise, ln(sigma / alpha) / 4 within +-2.5. SVD's noise augmentation is this on
     `KarrasSchedule`, where the picture keeps its scale.
 
-    Source: Ho et al. 2021 (cascaded diffusion models), section 4.2; Ho et al. 2022 (Imagen Video), section 2.5.
+    Source: Ho et al. 2021 (cascaded diffusion models), section 4; Ho et al. 2022 (Imagen Video), section 2.5.
     """
     if t.shape != condition.shape[:1]:
         raise ValueError(f"a time for each of the batch: t has shape {tuple(t.shape)}, not ({len(condition)},)")

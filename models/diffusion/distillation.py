@@ -30,7 +30,7 @@ def two_step_target(
         x~ = (z'' - (sigma''/sigma) z) / (alpha'' - (sigma''/sigma) alpha)
 
     `z` (b, ...) at times `t`, scalar or (b,), t > mid > s; `teacher(z, t)` estimates x. Source: Salimans and Ho 2022,
-    algorithm 2 and appendix G.
+    algorithm 2.
     """
     with torch.no_grad():
         half = ddim_step(z, teacher(z, t, **conditioning), schedule, t, mid)

@@ -92,7 +92,7 @@ Weighting = Callable[[Tensor, Tensor], Tensor]  # (alpha, sigma) -> weight of ||
 
 @dataclass(frozen=True)
 class MinSNR:
-    """min(SNR, gamma) on the error of x: steps of high SNR do not drown the others (Hang et al. 2023, eq. 8).
+    """min(SNR, gamma) on the error of x: steps of high SNR do not drown the others (Hang et al. 2023).
 
     On eps that is min(SNR, gamma) / SNR, on v min(SNR, gamma) / (SNR + 1).
     """

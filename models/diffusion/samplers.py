@@ -70,7 +70,7 @@ def inverse_step(z: Tensor, x_hat: Tensor, schedule: Schedule, t: Tensor, s: Ten
     """From time `t` up to the noisier `s` with `x_hat` estimated at (z, s): DDIM's step undone but for eps's change.
 
     eps is the one that `x_hat` implies at time s, so t may be the clean end; `alpha(t)` must not be 0.
-    Source: Song et al. 2021, section 4.3; Dhariwal and Nichol 2021, appendix F.
+    Source: Song et al. 2021, section 4.3.
     """
     alpha_t, sigma_t = _levels(schedule, t, z)
     alpha_s, sigma_s = _levels(schedule, s, z)
