@@ -314,7 +314,9 @@ def test_a_score_with_other_settings_is_measured_alone_on_an_object_store(footag
     monkeypatch.setattr(plan, "scorers_for", lambda c: [TechnicalQuality(), Motion(c.motion), PerceptualHash()])
     real = plan.stages_for
     monkeypatch.setattr(plan, "stages_for", lambda scorers, *more: measured.append(scorers) or real(scorers, *more))
-    with pytest.raises(CurationError, match=r"motion: .*--remeasure to measure these scores anew"):
+    with pytest.raises(
+        CurationError, match=r"motion.method 'farneback' -> 'dis'.*--remeasure to measure these scores anew"
+    ):
         curate(config(footage, out=where, **other))
     again = curate(config(footage, out=where, remeasure=True, **other))
     assert "measured anew: motion; other scores are kept" in again.messages
