@@ -106,8 +106,8 @@ def at(path: str | Path) -> Source:
     will say."""
     if "://" in str(path):
         try:
-            return Source(*store.below(store.place(str(path)))[0])
-        except (OSError, IndexError):
+            return Source(str(path), *store.about(store.place(str(path))))
+        except OSError:
             return Source(str(path), -1, 0)
     absolute = os.path.abspath(path)  # noqa: PTH100 - Path.resolve would replace a link by its target
     try:

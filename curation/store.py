@@ -205,6 +205,16 @@ def below(place: Path) -> list[tuple[str, int, int]]:
     return [(files.unstrip_protocol(n), int(found[n]["size"]), _changed_ns(found[n])) for n in sorted(found)]
 
 
+def about(place: Path) -> tuple[int, int]:
+    """Bytes of an object, and when it changed (nanoseconds). Raises OSError where there is none."""
+    files, where = cast(Any, place).fs, cast(Any, place).path
+    files.invalidate_cache(where)
+    entry = files.info(where)
+    if entry["type"] != "file":
+        raise IsADirectoryError(f"{place} is no object")
+    return int(entry["size"]), _changed_ns(entry)
+
+
 def _changed_ns(entry: dict[str, Any]) -> int:
     """When an object changed, by whichever name its store has for that."""
     when = next(

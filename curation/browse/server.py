@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -101,9 +101,14 @@ def application(clips: Clips, videos: Videos) -> FastAPI:
 
 
 def _from_store(uri: str, mime: str, request: Request) -> Response:
-    """What was asked of an object, at most 4 MiB of it: players ask for more when they need it."""
+    """An object, or of the range that was asked for at most 4 MiB: players ask for more when they need it."""
     size, read = store.pieces(store.place(uri))
-    wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", "bytes=0-"))
+    asked = request.headers.get("range")
+    if asked is None:
+        parts = (read(at, min(size, at + _PART)) for at in range(0, size, _PART))
+        whole = {"accept-ranges": "bytes", "content-length": str(size)}
+        return StreamingResponse(() if request.method == "HEAD" else parts, media_type=mime, headers=whole)
+    wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
     start, last = (int(wanted[1]), int(wanted[2] or size - 1)) if wanted else (size, 0)
     if not start <= last or start >= size:
         return Response(status_code=416, headers={"content-range": f"bytes */{size}"})

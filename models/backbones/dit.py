@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.backbones.conditioned import Conditioned
-from models.layers.basics import merge_heads, split_heads
+from models.layers.basics import merge_heads, split_heads, zeroed
 from models.layers.patches import Packed, Patch, grid_of, patchify, positions, rotary_3d, unpatchify
 
 
@@ -39,7 +39,7 @@ class Block(nn.Module):
         super().__init__()
         width = config.width
         self.heads = width // config.head_dim
-        self.modulation = _zeroed(nn.Linear(embed, 9 * width))
+        self.modulation = zeroed(nn.Linear(embed, 9 * width))
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.query_norm, self.key_norm = nn.RMSNorm(config.head_dim), nn.RMSNorm(config.head_dim)
         self.text_q, self.text_out = nn.Linear(width, width), nn.Linear(width, width)
@@ -87,8 +87,8 @@ class DiT(Conditioned):
         pixels = config.channels * t * h * w
         self.stem = nn.Linear(pixels, config.width)
         self.blocks = nn.ModuleList(Block(config, self.embed) for _ in range(config.depth))
-        self.modulation = _zeroed(nn.Linear(self.embed, 2 * config.width))
-        self.head = _zeroed(nn.Linear(config.width, pixels))
+        self.modulation = zeroed(nn.Linear(self.embed, 2 * config.width))
+        self.head = zeroed(nn.Linear(config.width, pixels))
 
     def forward(
         self,
@@ -148,9 +148,3 @@ def _branch(x: Tensor, modulation: Tensor, layer: Callable[[Tensor], Tensor]) ->
 
 def _normed(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:])
-
-
-def _zeroed(layer: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

@@ -6,17 +6,15 @@ cross-attention, and fps and motion as micro-conditioning (Blattmann et al. 2023
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.backbones.conditioned import Conditioned
-from models.layers.basics import group_norm, merge_heads, split_heads
+from models.layers.basics import Layer, group_norm, merge_heads, split_heads, zeroed
 from models.layers.temporal import TemporalAttention, TemporalConv
-
-Layer = TypeVar("Layer", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -231,7 +229,5 @@ def inflate(image: UNet, seed: int = 0) -> UNet:
 
 def zero_init(module: Layer) -> Layer:
     """Zero a layer's spatial weight and bias: a residual branch that starts as nothing."""
-    layer = module.spatial if isinstance(module, Conv) else module
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
+    zeroed(module.spatial if isinstance(module, Conv) else module)
     return module

@@ -1,7 +1,11 @@
 """Features of numbers, positions, heads and norms: what every network here is made of."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def fourier_features(x: Tensor, dim: int, low: float = 0.5, high: float = 64.0) -> Tensor:
@@ -48,3 +52,10 @@ def group_norm(channels: int) -> nn.GroupNorm:
     while channels % groups:
         groups -= 1
     return nn.GroupNorm(groups, channels)
+
+
+def zeroed(layer: Layer) -> Layer:
+    """The layer with its weight and bias at zero: a branch that starts as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

@@ -4,15 +4,14 @@ Video inside a network is a batch of frames, `(b t) c h w`, with `frames` = t: s
 each frame on its own by construction.
 """
 
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.basics import group_norm, merge_heads, rotary, split_heads
+from models.layers.basics import group_norm, merge_heads, rotary, split_heads, zeroed
 
-Layer = TypeVar("Layer", bound=nn.Module)
 Positions = Literal["rotary", "relative"]
 
 
@@ -27,7 +26,7 @@ class TemporalConv(nn.Module):
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"an even kernel ({kernel}) would shift the frames")
-        self.conv = _zeroed(nn.Conv2d(channels, channels, (kernel, 1), padding=(kernel // 2, 0)))
+        self.conv = zeroed(nn.Conv2d(channels, channels, (kernel, 1), padding=(kernel // 2, 0)))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         return x + _from_rows(self.conv(_rows(x, frames)), x)
@@ -65,7 +64,7 @@ class TemporalAttention(nn.Module):
             raise ValueError(f"{channels} channels do not give {self.heads} heads of an even size")
         self.norm = group_norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels, bias=False)
-        self.out = _zeroed(nn.Linear(channels, channels))
+        self.out = zeroed(nn.Linear(channels, channels))
         self.bias = RelativeBias(self.heads) if positions == "relative" else None
 
     def forward(self, x: Tensor, frames: int, mask: Tensor | None = None) -> Tensor:
@@ -100,7 +99,7 @@ class TemporalDown(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = _zeroed(nn.Conv2d(channels, channels, (3, 1), stride=(2, 1)))
+        self.conv = zeroed(nn.Conv2d(channels, channels, (3, 1), stride=(2, 1)))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         video = _rows(x, frames)  # b c t (h w)
@@ -115,7 +114,7 @@ class TemporalUp(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = _zeroed(nn.Conv2d(channels, channels, (3, 1)))
+        self.conv = zeroed(nn.Conv2d(channels, channels, (3, 1)))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         video = _rows(x, (frames + 1) // 2).repeat_interleave(2, dim=2)[:, :, :frames]
@@ -164,9 +163,3 @@ def _rows(x: Tensor, frames: int) -> Tensor:
 def _from_rows(rows: Tensor, like: Tensor) -> Tensor:
     """`b c t (h w)` -> `(b t) c h w` of the height and width of `like`."""
     return rows.transpose(1, 2).reshape(-1, *like.shape[1:])
-
-
-def _zeroed(layer: Layer) -> Layer:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer

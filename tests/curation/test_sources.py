@@ -121,7 +121,7 @@ def test_an_object_store_is_searched_like_a_folder(bucket):
 
 
 def test_what_is_not_on_a_store_is_named(bucket):
-    where, _ = bucket
+    where, write = bucket
     with pytest.raises(CurationError, match="no video in 's3://"):
         sources.find(f"{where}/empty")
     with pytest.raises(CurationError, match="no video in|cannot be listed"):
@@ -131,6 +131,8 @@ def test_what_is_not_on_a_store_is_named(bucket):
     with pytest.raises(CurationError, match="no such store can be reached"):
         sources.find("nowhere://x/y")
     assert sources.at(f"{where}/gone.mp4").size == -1
+    write("folder/a.mp4", b"x")
+    assert sources.at(f"{where}/folder").size == -1
     with pytest.raises(UnreadableVideo, match=r"gone\.mp4"):
         sources.identify(f"{where}/gone.mp4")
 

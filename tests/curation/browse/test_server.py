@@ -69,8 +69,12 @@ def test_parts_of_a_video_on_an_object_store(made, request, monkeypatch) -> None
         assert part.headers["content-type"] == "video/mp4"
     for asked in (f"{size}-", "9-3", "x"):
         assert client.get(address, headers={"range": f"bytes={asked}"}).status_code == 416
-    head = client.head(address)
+    head = client.head(address, headers={"range": "bytes=0-"})
     assert (head.headers["content-length"], head.content) == ("1000", b"")
+    whole = client.get(address)
+    assert (whole.status_code, whole.content) == (200, content)
+    head = client.head(address)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(size), b"")
     assert client.get(f"/video/{made.ids['nasty']}").status_code == 404  # another content than was curated
 
 
