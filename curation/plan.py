@@ -186,7 +186,7 @@ def _dataset(config: CurateConfig, todo: Plan, videos: Sequence[Task], cpus: int
     rows = [{"index": i, "video": pickle.dumps(v)} for i, v in enumerate(videos)]
     threads = max(1, cpus // len(videos))  # of libav's a video, where there are fewer videos than cores
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
-        partial(_read, config=config, threads=threads),
+        partial(_read, config=config, threads=threads, last=not stages),
         num_cpus=BOOKED,
         num_gpus=reader_share(config),
         max_retries=0,
@@ -211,8 +211,9 @@ def _nodes() -> list[Node]:
     return [Node(r.get("CPU", 0), r.get("GPU", 0), r.get("memory", math.inf) / 1e9) for r in alive]
 
 
-def _read(row: dict[str, Any], config: CurateConfig, threads: int) -> Iterator[dict[str, Any]]:
-    """One video to its clips, and then its end. Nothing a file does may take its neighbours along."""
+def _read(row: dict[str, Any], config: CurateConfig, threads: int, last: bool) -> Iterator[dict[str, Any]]:
+    """One video to its clips, rows already if no stage follows, and then its end. Nothing a file does may take its
+    neighbours along."""
     video: Task = pickle.loads(row["video"])
     uri, sent = video.source.uri, 0
     reading: VideoPass | None = None
@@ -221,10 +222,9 @@ def _read(row: dict[str, Any], config: CurateConfig, threads: int) -> Iterator[d
         reading = VideoPass(uri, config, video.video_id, threads)
         with limited(config.memory_gb):
             for clip in reading:
-                yield {
-                    "uri": uri,
-                    "payload": pickle.dumps(_Measured(clip, video.scored(clip.frames.clip_id)), protocol=5),
-                }
+                known = video.scored(clip.frames.clip_id)
+                content = clip_row(clip, known) if last else _Measured(clip, known)
+                yield {"uri": uri, "payload": pickle.dumps(content, protocol=5)}
                 sent += 1
     except UnreadableVideo as error:
         failures = [(None, Failure(error.step, type(error).__name__, str(error)))]

@@ -53,7 +53,7 @@ class Stage:
     @property
     def title(self) -> str:
         """Its scorers' names."""
-        return " + ".join(s.name for s in self.scorers) or "no scorer"
+        return " + ".join(s.name for s in self.scorers)
 
 
 def stages_for(
@@ -64,7 +64,7 @@ def stages_for(
     videos: int,
     given: Collection[str] = (),
 ) -> list[Stage]:
-    """The stages in order, at least one. `cpus` cores may be used; of `videos` at most so many are read at a time;
+    """The stages in order, none without scorers. `cpus` cores may be used; of `videos` at most so many are read at a time;
     columns `given` are known already.
 
     Pools are as large as cores, cards and memory allow: at most one copy of a stage on each card, and no more copies
@@ -73,7 +73,7 @@ def stages_for(
     """
     cards = sum(int(n.gpus) for n in nodes)
     stages = []
-    groups = _groups(scorers, cards > 0, given) or [[]]
+    groups = _groups(scorers, cards > 0, given)
     for at, group in enumerate(groups):
         needs = _needs(group, cards > 0)
         later = frozenset(field for g in groups[at + 1 :] for s in g for field in s.sees)

@@ -281,6 +281,18 @@ def test_a_video_that_kills_every_worker_costs_no_neighbour_its_result(footage, 
     assert curate(config(footage, out=footage.parent / "after")).nothing_to_do
 
 
+def test_without_a_scorer_the_clips_are_the_same_and_scores_can_follow(footage, monkeypatch):
+    with_scores = Manifest.find(curate(config(footage)).manifest).read("clips")
+    bare = config(footage, out=footage.parent / "bare")
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "scorers_for", lambda c: [])
+        clips = Manifest.find(curate(bare).manifest).read("clips")
+    assert "motion" not in clips.column_names
+    assert clips.to_pylist() == with_scores.select(clips.column_names).to_pylist() != []
+    curate(bare)
+    assert Manifest.find(f"{bare.out}/manifest").read("clips").to_pylist() == with_scores.to_pylist()
+
+
 def test_videos_on_an_object_store_are_measured_as_on_disk(footage, server):
     """And a second run finds them unchanged; one that was replaced is measured anew."""
     where = store.place(f"s3://bucket/{footage.parent.name}/videos")
