@@ -1,5 +1,7 @@
 """What every backbone is told beside the picture: how noisy it is, a text, the frame rate and how much moves."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -8,14 +10,19 @@ from models.layers.basics import fourier_features
 
 class Conditioned(nn.Module):
     """A network with an embedding, (b, embed), of noise label, text, fps and motion (Blattmann et al. 2023, SVD, call
-    the last two micro-conditioning). What is unknown leaves the embedding alone."""
+    the last two micro-conditioning). What is unknown leaves the embedding alone.
 
-    def __init__(self, embed: int, text_dim: int) -> None:
+    `labels` name further numbers of order 1, such as the level of noise on a picture that is given. Without
+    `pooled_text` the embedding does not see the text, which is then known through cross-attention alone.
+    """
+
+    def __init__(self, embed: int, text_dim: int, labels: Sequence[str] = (), pooled_text: bool = True) -> None:
         super().__init__()
         self.embed, self.text_dim = embed, text_dim
         self.noise = nn.Sequential(nn.Linear(embed, embed), nn.SiLU(), nn.Linear(embed, embed))
         self.fps, self.motion = nn.Linear(embed, embed), nn.Linear(embed, embed)
-        self.text = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, embed))
+        self.labels = nn.ModuleDict({name: nn.Linear(embed, embed) for name in labels})
+        self.text = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, embed)) if pooled_text else None
 
     def tokens_of(self, text: Tensor | None, mask: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
         """Text (b, n, text_dim) and its mask (b, n), True where there is a token; none and all where not given."""
@@ -24,10 +31,17 @@ class Conditioned(nn.Module):
         return text, text.new_ones(text.shape[:2], dtype=torch.bool) if mask is None else mask
 
     def embedding(
-        self, noise: Tensor, text: Tensor, mask: Tensor, fps: Tensor | None = None, motion: Tensor | None = None
+        self,
+        noise: Tensor,
+        text: Tensor,
+        mask: Tensor,
+        fps: Tensor | None = None,
+        motion: Tensor | None = None,
+        labels: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """(b, embed). `noise` (b,), the parameterization's c_noise; `text` and `mask` as `tokens_of` gives them; `fps`
-        (b,) frames a second and `motion` (b,), the clip's motion score, both NaN where unknown."""
+        (b,) frames a second and `motion` (b,), the clip's motion score, both NaN where unknown; `labels`, each (b,), by
+        name. Raises ValueError for a label that the network does not have."""
         kind = self.fps.weight.dtype  # numbers stay as exact as they come; their features need not
         embedding = self.noise(fourier_features(noise, self.embed).to(kind))
         for value, layer in ((fps, self.fps), (motion, self.motion)):
@@ -35,5 +49,11 @@ class Conditioned(nn.Module):
                 known = torch.isfinite(value)
                 features = fourier_features(torch.where(known, value, 0).clamp(min=0).log1p(), self.embed)
                 embedding = embedding + layer(features.to(kind)) * known[:, None]
+        for name, value in (labels or {}).items():
+            if name not in self.labels:
+                raise ValueError(f"the network has no label {name!r}; it has {[*self.labels]}")
+            embedding = embedding + self.labels[name](fourier_features(value, self.embed).to(kind))
+        if self.text is None:
+            return embedding
         mean = (self.text(text) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
         return embedding + mean

@@ -1,20 +1,23 @@
-"""A U-Net that takes images or video: 2-D layers on each frame, and after each of them, once inflated, a temporal one.
+"""A U-Net that takes images or video: 2-D layers on each frame and, once inflated, temporal ones between them.
 
 The shape of Ho et al. 2020 with the pseudo-3D layers of Singer et al. 2022 (Make-A-Video, section 3.2), text by
 cross-attention, and fps and motion as micro-conditioning (Blattmann et al. 2023, SVD).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.backbones.conditioned import Conditioned
-from models.layers.basics import Layer, group_norm, merge_heads, split_heads, zeroed
-from models.layers.temporal import TemporalAttention, TemporalConv
+from models.layers.basics import Layer, group_norm, merge_heads, zeroed
+from models.layers.temporal import Inflation, Pseudo3D
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Attention of queries to keys and values, `(b t) heads n d` each, in place of every frame's to itself."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class UNetConfig:
     text_dim: int = 384
     head_dim: int = 32
     temporal: bool = False  # with temporal layers
+    extra_channels: int = 0  # of pictures that are given beside the noisy one
+    labels: tuple[str, ...] = ()  # numbers that are told beside noise, fps and motion
+    pooled_text: bool = True  # the mean of the text joins the noise level; else cross-attention alone sees it
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "UNetConfig":
@@ -43,13 +49,25 @@ class UNetConfig:
         return self.patch * 2 ** (len(self.multipliers) - 1)
 
 
-class Conv(nn.Module):
-    """A convolution on each frame, then the temporal convolution of an inflated network. `(b t) c h w`."""
+class Context(NamedTuple):
+    """What every layer is told: `embedding` (b, e), `text` (b, n, d) with `seen` (b, n), bool; of video the number of
+    frames, which of them see each other, and how the pixels of frames attend."""
 
-    def __init__(self, inp: int, out: int, kernel: int, temporal: bool, stride: int = 1) -> None:
+    embedding: Tensor
+    text: Tensor
+    seen: Tensor
+    frames: int | None
+    frame_mask: Tensor | None
+    attend: Attend | None
+
+
+class Conv(nn.Module):
+    """A convolution on each frame, then what the inflation adds. `(b t) c h w`."""
+
+    def __init__(self, inp: int, out: int, kernel: int, inflation: Inflation, stride: int = 1) -> None:
         super().__init__()
         self.spatial = nn.Conv2d(inp, out, kernel, stride, kernel // 2)
-        self.temporal = TemporalConv(out) if temporal else None
+        self.temporal = inflation.conv(out)
 
     def forward(self, x: Tensor, frames: int | None) -> Tensor:
         x = self.spatial(x)
@@ -59,62 +77,74 @@ class Conv(nn.Module):
 class ResBlock(nn.Module):
     """norm, SiLU, conv, scale and shift by the embedding, norm, SiLU, conv, plus the input."""
 
-    def __init__(self, inp: int, out: int, embed: int, temporal: bool) -> None:
+    def __init__(self, inp: int, out: int, embed: int, inflation: Inflation) -> None:
         super().__init__()
-        self.norm1, self.conv1 = group_norm(inp), Conv(inp, out, 3, temporal)
+        self.norm1, self.conv1 = group_norm(inp), Conv(inp, out, 3, inflation)
         self.modulation = nn.Linear(embed, 2 * out)
-        self.norm2, self.conv2 = group_norm(out), zero_init(Conv(out, out, 3, temporal))
+        self.norm2, self.conv2 = group_norm(out), zero_init(Conv(out, out, 3, inflation))
         self.skip = nn.Conv2d(inp, out, 1) if inp != out else nn.Identity()
+        self.temporal = inflation.block(out)
 
-    def forward(self, x: Tensor, embedding: Tensor, frames: int | None) -> Tensor:
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        frames = context.frames
         h = self.conv1(F.silu(self.norm1(x)), frames)
-        scale, shift = self.modulation(embedding).repeat_interleave(frames or 1, 0)[:, :, None, None].chunk(2, dim=1)
-        h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift), frames)
-        return self.skip(x) + h
+        modulation = self.modulation(context.embedding).repeat_interleave(frames or 1, 0)
+        scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
+        h = self.skip(x) + self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift), frames)
+        return h if frames is None or self.temporal is None else self.temporal(h, frames)
 
 
 class Attention(nn.Module):
     """Attention over the pixels of a frame, then over the text, then (inflated) over a pixel's frames."""
 
-    def __init__(self, channels: int, text_dim: int, head_dim: int, temporal: bool) -> None:
+    def __init__(self, channels: int, config: UNetConfig, temporal: nn.Module | None) -> None:
         super().__init__()
-        self.heads = max(1, channels // head_dim)
-        self.norm, self.qkv = group_norm(channels), nn.Linear(channels, 3 * channels, bias=False)
-        self.out = zero_init(nn.Linear(channels, channels))
+        self.heads = max(1, channels // config.head_dim)
+        self.norm, self.out = group_norm(channels), zero_init(nn.Linear(channels, channels))
+        self.q, self.kv = nn.Linear(channels, channels, bias=False), nn.Linear(channels, 2 * channels, bias=False)
         self.text_norm, self.text_q = group_norm(channels), nn.Linear(channels, channels, bias=False)
-        self.text_kv = nn.Linear(text_dim, 2 * channels, bias=False)
-        self.null = nn.Parameter(torch.zeros(1, 2, channels))  # a key and value to attend to where there is no text
+        self.text_kv = nn.Linear(config.text_dim, 2 * channels, bias=False)
+        self.null = nn.Parameter(torch.zeros(1, 1, 2 * channels))  # a key and value to attend to where there is no text
         self.text_out = zero_init(nn.Linear(channels, channels))
-        self.temporal = TemporalAttention(channels, head_dim) if temporal else None
+        self.temporal = temporal
 
-    def forward(self, x: Tensor, text: Tensor, mask: Tensor, frames: int | None) -> Tensor:
-        (bt, c, h, w), b = x.shape, len(text)
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        (bt, c, h, w), b = x.shape, len(context.text)
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # (b t) (h w) c
-        q, k, v = split_heads(self.qkv(tokens), self.heads)
-        mixed = self.out(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        q, k, v = (self._split(part) for part in (self.q(tokens), *self.kv(tokens).chunk(2, dim=-1)))
+        attend = context.attend or F.scaled_dot_product_attention
+        mixed = self.out(merge_heads(attend(q, k, v)))
         x = x + mixed.transpose(1, 2).reshape(bt, c, h, w)
 
         # one caption a video: all its frames' pixels are queries to the same keys, b (t h w) c
-        q = self.text_q(self.text_norm(x).flatten(2).transpose(1, 2)).reshape(b, -1, self.heads, c // self.heads)
-        kv = torch.cat([self.null.expand(b, -1, -1).flatten(1)[:, None], self.text_kv(text)], dim=1)
-        k, v = kv.reshape(b, -1, 2, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        seen = F.pad(mask, (1, 0), value=True)[:, None, None]  # b 1 1 tokens
-        mixed = merge_heads(F.scaled_dot_product_attention(q.transpose(1, 2), k, v, attn_mask=seen))
+        q = self._split(self.text_q(self.text_norm(x).flatten(2).transpose(1, 2)).reshape(b, -1, c))
+        kv = torch.cat([self.null.expand(b, -1, -1), self.text_kv(context.text)], dim=1)
+        k, v = (self._split(part) for part in kv.chunk(2, dim=-1))
+        seen = F.pad(context.seen, (1, 0), value=True)[:, None, None]  # b 1 1 tokens
+        mixed = merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=seen))
         x = x + self.text_out(mixed).reshape(bt, h * w, c).transpose(1, 2).reshape(bt, c, h, w)
-        return x if frames is None or self.temporal is None else self.temporal(x, frames)
+        if context.frames is None or self.temporal is None:
+            return x
+        return self.temporal(x, context.frames, context.frame_mask)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """`b n (heads d)` -> `b heads n d`."""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 class Level(nn.Module):
-    """One residual block and, where the level has it, attention."""
+    """One residual block and, where level `at` has it, attention."""
 
-    def __init__(self, inp: int, out: int, embed: int, config: UNetConfig, attend: bool) -> None:
+    def __init__(
+        self, inp: int, out: int, embed: int, config: UNetConfig, at: int | None, inflation: Inflation
+    ) -> None:
         super().__init__()
-        self.block = ResBlock(inp, out, embed, config.temporal)
-        self.attention = Attention(out, config.text_dim, config.head_dim, config.temporal) if attend else None
+        self.block = ResBlock(inp, out, embed, inflation)
+        self.attention = None if at is None else Attention(out, config, inflation.attention(out, at))
 
-    def forward(self, x: Tensor, embedding: Tensor, text: Tensor, mask: Tensor, frames: int | None) -> Tensor:
-        x = self.block(x, embedding, frames)
-        return x if self.attention is None else self.attention(x, text, mask, frames)
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        x = self.block(x, context)
+        return x if self.attention is None else self.attention(x, context)
 
 
 class UNet(Conditioned):
@@ -122,40 +152,48 @@ class UNet(Conditioned):
 
     An image passes only the spatial layers, so an inflated network is still the image model it may be trained with.
     Without temporal layers, a video is a batch of images. Height and width must be multiples of `config.multiple`.
+    Which temporal layers there are says `inflation`, pseudo-3D ones by default.
     """
 
-    def __init__(self, config: UNetConfig | None = None) -> None:
+    def __init__(self, config: UNetConfig | None = None, inflation: Inflation | None = None) -> None:
         config = config or UNetConfig()
-        super().__init__(4 * config.width, config.text_dim)
+        super().__init__(4 * config.width, config.text_dim, config.labels, config.pooled_text)
+        if inflation and not config.temporal:
+            raise ValueError("an inflation is for a network with temporal layers: its configuration says temporal")
         self.config = config
+        added = inflation or (Pseudo3D(config.head_dim) if config.temporal else Inflation())
         widths = [config.width * m for m in config.multipliers]
-        temporal = config.temporal
+        attends = [i if i in config.attention_levels else None for i in range(len(widths))]
 
         pixel = config.channels * config.patch**2
-        self.stem = Conv(pixel, widths[0], 3, temporal)
-        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
+        self.stem = Conv(pixel, widths[0], 3, added)
+        given = config.extra_channels * config.patch**2
+        self.extra = zeroed(nn.Conv2d(given, widths[0], 3, padding=1)) if given else None
+        self.down, self.shrink, self.temporal_down = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         skips, width = [widths[0]], widths[0]
         for i, out in enumerate(widths):
-            attend = i in config.attention_levels
-            self.down.append(nn.ModuleList())
+            level = nn.ModuleList()
             for _ in range(config.blocks):
-                self.down[-1].append(Level(width, out, self.embed, config, attend))  # type: ignore[union-attr]
+                level.append(Level(width, out, self.embed, config, attends[i], added))
                 width = out
                 skips.append(width)
+            self.down.append(level)
             if i + 1 < len(widths):
-                self.shrink.append(Conv(width, width, 3, temporal, stride=2))
+                self.shrink.append(Conv(width, width, 3, added, stride=2))
+                self.temporal_down.append(added.down(width, i) or nn.Identity())
                 skips.append(width)
-        self.middle = Level(width, width, self.embed, config, attend=True)
-        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
+        self.middle = Level(width, width, self.embed, config, len(widths) - 1, added)
+        self.up, self.grow, self.temporal_up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for i, out in reversed(list(enumerate(widths))):
-            attend = i in config.attention_levels
-            self.up.append(nn.ModuleList())
+            level = nn.ModuleList()
             for _ in range(config.blocks + 1):
-                self.up[-1].append(Level(width + skips.pop(), out, self.embed, config, attend))  # type: ignore[union-attr]
+                level.append(Level(width + skips.pop(), out, self.embed, config, attends[i], added))
                 width = out
+            self.up.append(level)
             if i:
-                self.grow.append(Conv(width, width, 3, temporal))
-        self.norm, self.head = group_norm(width), zero_init(Conv(width, pixel, 3, temporal))
+                self.grow.append(Conv(width, width, 3, added))
+                self.temporal_up.append(added.up(width, i - 1) or nn.Identity())
+        self.norm, self.head = group_norm(width), zero_init(Conv(width, pixel, 3, added))
         # a share of the input for each noise level: what is left to predict is smooth, and soon learned
         self.shortcut = zero_init(nn.Linear(self.embed, pixel))
 
@@ -167,51 +205,80 @@ class UNet(Conditioned):
         text_mask: Tensor | None = None,
         fps: Tensor | None = None,
         motion: Tensor | None = None,
+        labels: Mapping[str, Tensor] | None = None,
+        extra: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+        attend: Attend | None = None,
     ) -> Tensor:
         """The network's output F, of x's shape.
 
         `x` (b, c, h, w) or (b, c, t, h, w); `noise` (b,), the parameterization's c_noise; `text` (b, n, text_dim)
         token states with `text_mask` (b, n), True where there is a token; `fps` (b,) frames a second and `motion`
-        (b,), the clip's motion score, both NaN where unknown, which all-None means too.
-        Raises ValueError where height or width do not fit the network's levels.
+        (b,), the clip's motion score, both NaN where unknown, which all-None means too; `labels`, each (b,), by name;
+        `extra`, pictures that are given, (b, extra_channels, ...) of x's size; `frame_mask` (t, t) or (b, t, t), bool,
+        whether frame i sees frame j; `attend` takes the place of each frame's attention to itself.
+        Raises ValueError where height or width do not fit the network's levels, or `extra` is lacking or too much.
         """
         frames = x.shape[2] if x.ndim == 5 else None
         b, (h, w) = len(x), x.shape[-2:]
         if h % self.config.multiple or w % self.config.multiple:
             raise ValueError(f"{h}x{w} pixels: height and width must be multiples of {self.config.multiple}")
-        text, mask = self.tokens_of(text, text_mask, x)
-        embedding = F.silu(self.embedding(noise, text, mask, fps, motion))
+        if (extra is None) != (self.extra is None):
+            raise ValueError(
+                f"the network takes {self.config.extra_channels} extra channels, and all or none are given"
+            )
+        text, seen = self.tokens_of(text, text_mask, x)
+        embedding = F.silu(self.embedding(noise, text, seen, fps, motion, labels))
+        context = Context(embedding, text, seen, frames, frame_mask, attend)
 
-        z = x.transpose(1, 2).flatten(0, 1) if frames else x  # (b t) c h w
-        z = F.pixel_unshuffle(z, self.config.patch)
+        z = self._folded(x)
         direct = z * self.shortcut(embedding).repeat_interleave(frames or 1, 0)[:, :, None, None]
         z = self.stem(z, frames)
-        skips = [z]
+        if self.extra is not None and extra is not None:
+            z = z + self.extra(self._folded(extra))
+        skips, lengths = [z], [frames]
         for i, level in enumerate(self.down):
             for layer in level:  # type: ignore[union-attr]
-                z = layer(z, embedding, text, mask, frames)
+                z = layer(z, context)
                 skips.append(z)
             if i < len(self.shrink):
-                z = self.shrink[i](z, frames)
+                z = self.shrink[i](z, context.frames)
+                z, context = _resampled(self.temporal_down[i], z, context, context.frames and (context.frames + 1) // 2)
+                lengths.append(context.frames)
                 skips.append(z)
-        z = self.middle(z, embedding, text, mask, frames)
+        z = self.middle(z, context)
         for i, level in enumerate(self.up):
             for layer in level:  # type: ignore[union-attr]
-                z = layer(torch.cat([z, skips.pop()], dim=1), embedding, text, mask, frames)
+                z = layer(torch.cat([z, skips.pop()], dim=1), context)
             if i < len(self.grow):
-                z = self.grow[i](F.interpolate(z, scale_factor=2.0), frames)
+                z = self.grow[i](F.interpolate(z, scale_factor=2.0), context.frames)
+                lengths.pop()
+                z, context = _resampled(self.temporal_up[i], z, context, lengths[-1])
         z = F.pixel_shuffle(self.head(F.silu(self.norm(z)), frames) + direct, self.config.patch)
         return z.reshape(b, frames, *z.shape[1:]).transpose(1, 2) if frames else z
 
+    def _folded(self, x: Tensor) -> Tensor:
+        """Frames apart, `(b t) c h w`, with each patch's pixels in its channels."""
+        return F.pixel_unshuffle(x.transpose(1, 2).flatten(0, 1) if x.ndim == 5 else x, self.config.patch)
+
     def temporal_parameters(self) -> list[nn.Parameter]:
         """The parameters that inflation added."""
-        return [p for name, p in self.named_parameters() if ".temporal." in name]
+        return [p for name, p in self.named_parameters() if "temporal" in name]
 
 
-def inflate(image: UNet, seed: int = 0) -> UNet:
-    """A video network that computes exactly what `image` computes on each frame; its weights are copied.
+def _resampled(layer: nn.Module, z: Tensor, context: Context, frames: int | None) -> tuple[Tensor, Context]:
+    """z after a temporal down or up sampling, and the context with the frames that there are now."""
+    if frames is None or context.frames is None or isinstance(layer, nn.Identity):
+        return z, context
+    z = layer(z, max(frames, context.frames))  # both are told the larger number
+    return z, context._replace(frames=frames)
 
-    Only the queries, keys and values of the new temporal attention are random, drawn from `seed`.
+
+def inflate(image: UNet, seed: int = 0, inflation: Inflation | None = None) -> UNet:
+    """A video network with the weights of `image`, and the temporal layers of `inflation`, pseudo-3D ones by default.
+
+    With layers that are the identity when new, such as those, it computes exactly what `image` computes on each frame.
+    Only what new layers do not start at zero is random, drawn from `seed`.
     Raises ValueError if the network already has temporal layers.
     """
     if image.config.temporal:
@@ -219,9 +286,9 @@ def inflate(image: UNet, seed: int = 0) -> UNet:
     like = next(image.parameters())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        video = UNet(replace(image.config, temporal=True)).to(device=like.device, dtype=like.dtype)
+        video = UNet(replace(image.config, temporal=True), inflation).to(device=like.device, dtype=like.dtype)
     missing, unexpected = video.load_state_dict(image.state_dict(), strict=False)
-    stray = [name for name in missing if ".temporal." not in name]
+    stray = [name for name in missing if "temporal" not in name]
     if stray or unexpected:
         raise RuntimeError(f"inflation must only add temporal layers: missing {stray}, unexpected {unexpected}")
     return video

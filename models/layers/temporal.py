@@ -154,6 +154,49 @@ class Mix(nn.Module):
         return alpha * image + (1 - alpha) * video
 
 
+class Inflation:
+    """Which temporal layers a network of images gets when it is inflated, and where; None where nothing is added.
+
+    This one adds nothing; each system has its own. Layers are called `layer(x, frames)` on `(b t) c h w`, attention
+    with the frames' mask behind. Level i of a network has 1 / 2^i of the first one's height and width.
+    """
+
+    def conv(self, channels: int) -> nn.Module | None:
+        """What follows each convolution."""
+        return None
+
+    def block(self, channels: int) -> nn.Module | None:
+        """What follows each residual block."""
+        return None
+
+    def attention(self, channels: int, level: int) -> nn.Module | None:
+        """What follows each attention over a frame."""
+        return None
+
+    def down(self, channels: int, level: int) -> nn.Module | None:
+        """What makes fewer frames for level + 1: ceil(t / 2)."""
+        return None
+
+    def up(self, channels: int, level: int) -> nn.Module | None:
+        """What makes level's `frames` of those of level + 1."""
+        return None
+
+
+class Pseudo3D(Inflation):
+    """A temporal convolution after each convolution, temporal attention after each attention (Singer et al. 2022,
+    Make-A-Video, section 3.2)."""
+
+    def __init__(self, head_dim: int = 32, positions: Positions = "rotary") -> None:
+        self.head_dim = head_dim
+        self.positions: Positions = positions
+
+    def conv(self, channels: int) -> nn.Module:
+        return TemporalConv(channels)
+
+    def attention(self, channels: int, level: int) -> nn.Module:
+        return TemporalAttention(channels, self.head_dim, self.positions)
+
+
 def _rows(x: Tensor, frames: int) -> Tensor:
     """`(b t) c h w` -> `b c t (h w)`."""
     bt, c, h, w = x.shape

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from models.backbones.unet import UNet, UNetConfig, inflate
+from models.layers.frame_attention import frame_attention
+from models.layers.temporal import Inflation, Pseudo3D, TemporalDown, TemporalUp
 
 TINY = UNetConfig(width=16, multipliers=(1, 2), attention_levels=(1,), text_dim=12, head_dim=8)
 
@@ -58,7 +60,7 @@ def test_an_image_network_sees_video_as_images(image_network):
 def test_every_spatial_convolution_and_attention_has_its_temporal_layer(image_network):
     inflated = inflate(image_network)
     hosts = {name.rsplit(".spatial", 1)[0] for name, _ in inflated.named_modules() if name.endswith(".spatial")}
-    hosts |= {name.rsplit(".qkv", 1)[0] for name, _ in inflated.named_modules() if name.endswith(".qkv")}
+    hosts |= {name.rsplit(".kv", 1)[0] for name, _ in inflated.named_modules() if name.endswith(".kv")}
     hosts = {h for h in hosts if not h.endswith(".temporal")}
     assert len(hosts) > 10
     assert all(inflated.get_submodule(f"{host}.temporal") is not None for host in hosts)
@@ -132,6 +134,99 @@ def test_padding_of_the_text_does_not_matter(image_network):
     mask = torch.cat([given["text_mask"], torch.zeros(2, 3, dtype=torch.bool)], dim=1)
     out = image_network(x, NOISE, **{**given, "text": longer, "text_mask": mask})
     torch.testing.assert_close(out, image_network(x, NOISE, **given), rtol=0, atol=1e-12)
+
+
+def test_a_mask_of_the_identity_makes_images_of_the_frames(image_network):
+    """Attention is then the only thing that mixes frames."""
+
+    class AttentionAlone(Pseudo3D):
+        conv = Inflation.conv
+
+    network = inflate(image_network, inflation=AttentionAlone(8))
+    for parameter in network.temporal_parameters():
+        parameter.data.normal_(std=0.3)
+    x, alone = video(), torch.eye(4, dtype=torch.bool)
+    assert (network(x, NOISE) - per_frame(network, x)).abs().max() > 1e-3
+    masked = network(x, NOISE, frame_mask=alone)
+    swapped = network(x.flip(2), NOISE, frame_mask=alone).flip(2)
+    torch.testing.assert_close(masked, swapped, rtol=0, atol=1e-12)
+
+
+def test_frames_can_be_made_fewer_inside(image_network):
+    """A clip that does not change is what the image network makes of its frame; others keep their length."""
+    lengths = []
+
+    class Watched(TemporalDown):
+        def forward(self, x, frames):
+            lengths.append(frames)
+            return super().forward(x, frames)
+
+    class SpaceTime(Inflation):
+        def down(self, channels, level):
+            return Watched(channels)
+
+        def up(self, channels, level):
+            return TemporalUp(channels)
+
+    three = randomise(UNet(UNetConfig(width=16, multipliers=(1, 1, 1), attention_levels=(1,), text_dim=12, head_dim=8)))
+    network, x = inflate(three, inflation=SpaceTime()), video(t=5, h=8, w=8)
+    still = x[:, :, :1].expand_as(x)
+    torch.testing.assert_close(network(still, NOISE), per_frame(three, still), rtol=0, atol=1e-11)
+    assert lengths == [5, 3]
+    assert network(x, NOISE).shape == x.shape
+
+
+def test_given_pictures_count_for_nothing_when_new_and_are_needed():
+    config = UNetConfig(width=16, multipliers=(1, 2), text_dim=12, head_dim=8, extra_channels=2)
+    network, x = UNet(config).double(), video()[:, :, 0]
+    for name, parameter in network.named_parameters():
+        if not name.startswith("extra"):
+            parameter.data.normal_(std=0.2)
+    given = torch.randn(2, 2, 8, 12, dtype=torch.float64)
+    assert torch.equal(network(x, NOISE, extra=given), network(x, NOISE, extra=torch.zeros_like(given)))
+    randomise(network)
+    assert (network(x, NOISE, extra=given) - network(x, NOISE, extra=-given)).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="2 extra channels"):
+        network(x, NOISE)
+
+
+def test_labels_are_told_by_name(image_network):
+    config = UNetConfig(width=16, multipliers=(1, 2), text_dim=12, head_dim=8, labels=("blur",))
+    network, x = randomise(UNet(config)), video()[:, :, 0]
+    one, other = (network(x, NOISE, labels={"blur": NOISE * s}) for s in (1, 2))
+    assert (one - other).abs().max() > 1e-4
+    with pytest.raises(ValueError, match=r"no label 'level'; it has \['blur'\]"):
+        network(x, NOISE, labels={"level": NOISE})
+
+
+def test_without_the_pooled_text_only_cross_attention_sees_it():
+    config = UNetConfig(width=16, multipliers=(1, 2), text_dim=12, head_dim=8, pooled_text=False)
+    network, x, given = randomise(UNet(config)), video()[:, :, 0], conditioning()
+    assert (network(x, NOISE, **given) - network(x, NOISE)).abs().max() > 1e-4
+    for name, parameter in network.named_parameters():
+        if "text_out" in name:
+            parameter.data.zero_()
+    without = {k: v for k, v in given.items() if not k.startswith("text")}
+    assert torch.equal(network(x, NOISE, **given), network(x, NOISE, **without))
+
+
+def test_the_attention_of_pixels_can_reach_other_frames(image_network):
+    """Of equal frames, attention to all of them is attention to one's own."""
+    x = video()
+
+    def to_all(q, k, v):
+        return frame_attention(q, k, v, 4, "all")
+
+    assert (image_network(x, NOISE, attend=to_all) - image_network(x, NOISE)).abs().max() > 1e-4
+    still = x[:, :, :1].expand_as(x)
+    torch.testing.assert_close(
+        image_network(still, NOISE, attend=to_all), image_network(still, NOISE), rtol=0, atol=1e-12
+    )
+
+
+def test_an_inflation_needs_a_network_of_video():
+    with pytest.raises(ValueError, match="says temporal"):
+        UNet(TINY, Pseudo3D())
 
 
 def test_samples_of_a_batch_do_not_touch(image_network):
