@@ -138,7 +138,7 @@ ROWS: dict[str, tuple[str, Callable[[str], Run]]] = {
 
 def with_memory(row: str, film: str) -> Run:
     """Run the row's work and note the most memory that was held: by this process (the kernel's own mark), or, where
-    Ray's processes work, by all of them at a time, looked at every second; what they share counts once."""
+    Ray's processes work, by all of them at a time, looked at every few seconds; what they share counts once."""
     me, done, most = psutil.Process(), threading.Event(), [0.0]
 
     def held(process: psutil.Process) -> int:
@@ -148,7 +148,7 @@ def with_memory(row: str, film: str) -> Run:
             return 0  # it ended while we looked
 
     def watch() -> None:
-        while not done.wait(1.0):
+        while not done.wait(3.0):  # more often, and the look itself takes time from them
             most[0] = max(most[0], sum(held(p) for p in (me, *me.children(recursive=True))) / 2**20)
 
     watcher = threading.Thread(target=watch)
