@@ -4,7 +4,7 @@ The shape of Ho et al. 2020 with the pseudo-3D layers of Singer et al. 2022 (Mak
 cross-attention, and fps and motion as micro-conditioning (Blattmann et al. 2023, SVD).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -209,6 +209,8 @@ class UNet(Conditioned):
         extra: Tensor | None = None,
         frame_mask: Tensor | None = None,
         attend: Attend | None = None,
+        down_residuals: Sequence[Tensor] | None = None,
+        mid_residual: Tensor | None = None,
     ) -> Tensor:
         """The network's output F, of x's shape.
 
@@ -216,27 +218,63 @@ class UNet(Conditioned):
         token states with `text_mask` (b, n), True where there is a token; `fps` (b,) frames a second and `motion`
         (b,), the clip's motion score, both NaN where unknown, which all-None means too; `labels`, each (b,), by name;
         `extra`, pictures that are given, (b, extra_channels, ...) of x's size; `frame_mask` (t, t) or (b, t, t), bool,
-        whether frame i sees frame j; `attend` takes the place of each frame's attention to itself.
-        Raises ValueError where height or width do not fit the network's levels, or `extra` is lacking or too much.
+        whether frame i sees frame j; `attend` takes the place of each frame's attention to itself; `down_residuals`
+        and `mid_residual`, `(b t) c h w`, are added to what goes across and to the middle (`control.ControlBranch`).
+        Raises ValueError where height or width do not fit the network's levels, `extra` is lacking or too much, or the
+        residuals are not one a skip.
         """
-        frames = x.shape[2] if x.ndim == 5 else None
-        b, (h, w) = len(x), x.shape[-2:]
-        if h % self.config.multiple or w % self.config.multiple:
-            raise ValueError(f"{h}x{w} pixels: height and width must be multiples of {self.config.multiple}")
         if (extra is None) != (self.extra is None):
             raise ValueError(
                 f"the network takes {self.config.extra_channels} extra channels, and all or none are given"
             )
-        text, seen = self.tokens_of(text, text_mask, x)
-        embedding = F.silu(self.embedding(noise, text, seen, fps, motion, labels))
-        context = Context(embedding, text, seen, frames, frame_mask, attend)
-
-        z = self._folded(x)
-        direct = z * self.shortcut(embedding).repeat_interleave(frames or 1, 0)[:, :, None, None]
+        context = self.context(x, noise, text, text_mask, fps, motion, labels, frame_mask, attend)
+        frames = context.frames
+        z = self.folded(x)
+        direct = z * self.shortcut(context.embedding).repeat_interleave(frames or 1, 0)[:, :, None, None]
         z = self.stem(z, frames)
         if self.extra is not None and extra is not None:
-            z = z + self.extra(self._folded(extra))
-        skips, lengths = [z], [frames]
+            z = z + self.extra(self.folded(extra))
+        skips, lengths, z, context = self.encode(z, context)
+        if down_residuals is not None:
+            if len(down_residuals) != len(skips):
+                raise ValueError(f"{len(down_residuals)} residuals for {len(skips)} skips")
+            skips = [skip + residual for skip, residual in zip(skips, down_residuals, strict=True)]
+        if mid_residual is not None:
+            z = z + mid_residual
+        for i, level in enumerate(self.up):
+            for layer in level:  # type: ignore[union-attr]
+                z = layer(torch.cat([z, skips.pop()], dim=1), context)
+            if i < len(self.grow):
+                z = self.grow[i](F.interpolate(z, scale_factor=2.0), context.frames)
+                lengths.pop()
+                z, context = _resampled(self.temporal_up[i], z, context, lengths[-1])
+        z = F.pixel_shuffle(self.head(F.silu(self.norm(z)), frames) + direct, self.config.patch)
+        return z.reshape(len(x), frames, *z.shape[1:]).transpose(1, 2) if frames else z
+
+    def context(
+        self,
+        x: Tensor,
+        noise: Tensor,
+        text: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        fps: Tensor | None = None,
+        motion: Tensor | None = None,
+        labels: Mapping[str, Tensor] | None = None,
+        frame_mask: Tensor | None = None,
+        attend: Attend | None = None,
+    ) -> Context:
+        """What the layers are told; the arguments are those of `forward`."""
+        h, w = x.shape[-2:]
+        if h % self.config.multiple or w % self.config.multiple:
+            raise ValueError(f"{h}x{w} pixels: height and width must be multiples of {self.config.multiple}")
+        text, seen = self.tokens_of(text, text_mask, x)
+        embedding = F.silu(self.embedding(noise, text, seen, fps, motion, labels))
+        return Context(embedding, text, seen, x.shape[2] if x.ndim == 5 else None, frame_mask, attend)
+
+    def encode(self, z: Tensor, context: Context) -> tuple[list[Tensor], list[int | None], Tensor, Context]:
+        """From the stem's output `z`: what every layer on the way down makes, each level's number of frames, the
+        middle's output and the context there."""
+        skips, lengths = [z], [context.frames]
         for i, level in enumerate(self.down):
             for layer in level:  # type: ignore[union-attr]
                 z = layer(z, context)
@@ -246,18 +284,9 @@ class UNet(Conditioned):
                 z, context = _resampled(self.temporal_down[i], z, context, context.frames and (context.frames + 1) // 2)
                 lengths.append(context.frames)
                 skips.append(z)
-        z = self.middle(z, context)
-        for i, level in enumerate(self.up):
-            for layer in level:  # type: ignore[union-attr]
-                z = layer(torch.cat([z, skips.pop()], dim=1), context)
-            if i < len(self.grow):
-                z = self.grow[i](F.interpolate(z, scale_factor=2.0), context.frames)
-                lengths.pop()
-                z, context = _resampled(self.temporal_up[i], z, context, lengths[-1])
-        z = F.pixel_shuffle(self.head(F.silu(self.norm(z)), frames) + direct, self.config.patch)
-        return z.reshape(b, frames, *z.shape[1:]).transpose(1, 2) if frames else z
+        return skips, lengths, self.middle(z, context), context
 
-    def _folded(self, x: Tensor) -> Tensor:
+    def folded(self, x: Tensor) -> Tensor:
         """Frames apart, `(b t) c h w`, with each patch's pixels in its channels."""
         return F.pixel_unshuffle(x.transpose(1, 2).flatten(0, 1) if x.ndim == 5 else x, self.config.patch)
 

@@ -224,6 +224,19 @@ def test_the_attention_of_pixels_can_reach_other_frames(image_network):
     )
 
 
+def test_residuals_are_added_to_what_goes_across_and_to_the_middle(image_network):
+    x, sizes = video()[:, :, 0], [(16, 4, 6), (16, 4, 6), (16, 2, 3), (32, 2, 3)]
+    plain = image_network(x, NOISE)
+    zeros, middle = [torch.zeros(2, *size, dtype=torch.float64) for size in sizes], torch.ones(2, 32, 2, 3).double()
+    assert torch.equal(image_network(x, NOISE, down_residuals=zeros, mid_residual=0 * middle), plain)
+    for i in range(4):
+        moved = [zero + (i == j) for j, zero in enumerate(zeros)]
+        assert (image_network(x, NOISE, down_residuals=moved) - plain).abs().max() > 1e-4
+    assert (image_network(x, NOISE, mid_residual=middle) - plain).abs().max() > 1e-4
+    with pytest.raises(ValueError, match="3 residuals for 4 skips"):
+        image_network(x, NOISE, down_residuals=zeros[1:])
+
+
 def test_an_inflation_needs_a_network_of_video():
     with pytest.raises(ValueError, match="says temporal"):
         UNet(TINY, Pseudo3D())
