@@ -10,10 +10,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from models.backbones.conditioned import Conditioned
 from models.layers.basics import merge_heads, split_heads, zeroed
-from models.layers.patches import Packed, Patch, grid_of, patchify, positions, rotary_3d, unpatchify
+from models.layers.patches import Packed, Patch, attend, grid_of, patchify, positions, rotary_3d, unpatchify
+
+Mask = Tensor | BlockMask | None
 
 
 @dataclass(frozen=True)
@@ -48,20 +51,18 @@ class Block(nn.Module):
         wide = config.widening * width
         self.feed = nn.Sequential(nn.Linear(width, wide), nn.GELU("tanh"), nn.Linear(wide, width))
 
-    def forward(
-        self, x: Tensor, embedding: Tensor, places: Tensor, mask: Tensor | None, text: Tensor, seen: Tensor
-    ) -> Tensor:
-        """`x` (b, n, width); `embedding` (b, 1 or n, embed); `places` (n, 3); `mask` (n, n) or None; `text` (b, m,
+    def forward(self, x: Tensor, embedding: Tensor, places: Tensor, mask: Mask, text: Tensor, seen: Tensor) -> Tensor:
+        """`x` (b, n, width); `embedding` (b, 1 or n, embed); `places` (n, 3); `mask`, of n by n, or None; `text` (b, m,
         text_dim) and `seen` (b, 1 or n, m), bool."""
         one, two, three = self.modulation(F.silu(embedding)).chunk(3, dim=-1)
         x = x + _branch(x, one, lambda y: self._attend(y, places, mask))
         x = x + _branch(x, two, lambda y: self._read(y, text, seen))
         return x + _branch(x, three, self.feed)
 
-    def _attend(self, x: Tensor, places: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend(self, x: Tensor, places: Tensor, mask: Mask) -> Tensor:
         q, k, v = split_heads(self.qkv(x), self.heads)
         q, k = rotary_3d(self.query_norm(q), places).to(v), rotary_3d(self.key_norm(k), places).to(v)
-        return self.out(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
+        return self.out(merge_heads(attend(q, k, v, mask)))
 
     def _read(self, x: Tensor, text: Tensor, seen: Tensor) -> Tensor:
         kv = torch.cat([self.null.expand(len(x), -1, -1), self.text_kv(text)], dim=1)
@@ -119,20 +120,23 @@ class DiT(Conditioned):
         text_mask: Tensor | None = None,
         fps: Tensor | None = None,
         motion: Tensor | None = None,
+        flex: bool | None = None,
     ) -> Tensor:
         """The output of several samples in one sequence, (1, n, c pt ph pw), which `packed.unpack` takes apart.
 
-        The rest, (s, ...), as in `forward`, with one row a sample.
+        The rest, (s, ...), as in `forward`, with one row a sample. `flex` attention skips what is not of one sample; by
+        default where there is a GPU to run it.
         """
         text, mask = self.tokens_of(text, text_mask, noise)
         embedding = packed.each(self.embedding(noise, text, mask, fps, motion))
         owner = torch.arange(len(text), device=text.device).repeat_interleave(text.shape[1])
         seen = (packed.sample[:, None] == owner[None]) & mask.flatten()[None]  # n (s m)
         words = text.flatten(0, 1)[None]
-        return self._tokens(packed.tokens, embedding, packed.positions, packed.mask, words, seen[None])
+        mask = packed.block_mask if (packed.tokens.is_cuda if flex is None else flex) else packed.mask
+        return self._tokens(packed.tokens, embedding, packed.positions, mask, words, seen[None])
 
     def _tokens(
-        self, tokens: Tensor, embedding: Tensor, places: Tensor, mask: Tensor | None, text: Tensor, seen: Tensor
+        self, tokens: Tensor, embedding: Tensor, places: Tensor, mask: Mask, text: Tensor, seen: Tensor
     ) -> Tensor:
         x = self.stem(tokens)
         for block in self.blocks:

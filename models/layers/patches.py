@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from models.layers.basics import rotary
 
@@ -59,6 +60,17 @@ def rotary_3d(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
     return torch.cat([rotary(part, positions[:, i], base) for i, part in enumerate(parts)], dim=-1)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | BlockMask | None) -> Tensor:
+    """Attention, `b heads n d` each, among the tokens of which the mask says that they see each other."""
+    if isinstance(mask, BlockMask):
+        fused = flex_attention if torch.compiler.is_compiling() or not q.is_cuda else _fused
+        return fused(q, k, v, block_mask=mask)  # type: ignore[return-value]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+_fused = torch.compile(flex_attention)
+
+
 @dataclass(frozen=True)
 class Packed:
     """Several samples' tokens in one sequence.
@@ -76,6 +88,14 @@ class Packed:
     def mask(self) -> Tensor:
         """(n, n), bool: whether two tokens are of one sample. (Padding sees padding: a row must see something.)"""
         return self.sample[:, None] == self.sample[None]
+
+    @property
+    def block_mask(self) -> BlockMask:
+        """The same for flex attention, which leaves out the blocks of tokens of which no two are of one sample."""
+        n = len(self.sample)
+        return create_block_mask(
+            lambda b, head, q, k: self.sample[q] == self.sample[k], None, None, n, n, device=self.sample.device
+        )
 
     def each(self, per_sample: Tensor) -> Tensor:
         """(samples, ...) -> (1, n, ...): what belongs to a sample, such as its modulation, for each of its tokens."""

@@ -81,6 +81,14 @@ def test_a_packed_batch_is_its_samples_one_by_one(length):
     assert gradients[1].abs().max() == 0
 
 
+@torch.no_grad()  # flex attention has no gradient on a CPU
+def test_flex_attention_is_attention_with_the_mask():
+    net, noise = network(), torch.tensor([0.1, -0.4]).double()
+    packed = pack([numbers(3, 3, 4, 6, seed=1), numbers(3, 1, 8, 4, seed=2)], TINY.patch, 40)
+    masked, flexible = (net.packed(packed, noise, **CONDITIONS, flex=flex) for flex in (False, True))
+    torch.testing.assert_close(flexible, masked, rtol=1e-10, atol=1e-10)
+
+
 def test_the_shift_of_all_positions_changes_nothing():
     """Positions are relative: a crop of noise elsewhere on an endless grid is the same crop."""
     block = network().blocks[0]
