@@ -42,12 +42,13 @@ def train(
     save_every: int = 2000,
     log_every: int = 50,
     compiled: bool = False,
+    now: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Train until `settings.steps`, or for `stop_after` seconds: then False. A run in `out` goes on.
 
     On the CPU a resumed run is bit-identical to one that was never interrupted. Raises TrainingError.
     """
-    began, place = time.monotonic(), torch.device(device)
+    began, place = now(), torch.device(device)
     unseen = held_out(footage, settings.share)
     run = Run(settings, place)
     if (out / CHECKPOINT).is_file():
@@ -57,18 +58,19 @@ def train(
     if compiled:
         run.network.encoder.compile()
         run.network.decoder.compile()
-    since, first = time.monotonic(), run.step
+    since, first = now(), run.step
     while run.step < settings.steps:
-        if time.monotonic() - began > stop_after:
+        if now() - began > stop_after:
             break
         terms = run.train_step(crops.batch(settings.seed, run.step, settings.batch))
         if run.step % log_every == 0 or run.step == settings.steps:
             values = {name: term.item() for name, term in terms.items()}
             if not all(math.isfinite(v) for v in values.values()):
                 raise TrainingError(f"--lr: {values} after {run.step} steps; lower it and run again")
-            now = time.monotonic()
-            on_event({"event": "step", "step": run.step, **values, "steps_per_s": (run.step - first) / (now - since)})
-            since, first = now, run.step
+            seconds, since = now() - since, now()
+            rate = (run.step - first) / max(seconds, 1e-9)
+            on_event({"event": "step", "step": run.step, **values, "steps_per_s": rate})
+            first = run.step
         if run.step % save_every == 0:
             run.save(out / CHECKPOINT)
     run.save(out / CHECKPOINT)

@@ -65,13 +65,11 @@ def read_video(path: Path, short: int, frames: int) -> np.ndarray:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             seconds = _seconds(stream.duration, stream.time_base) or _seconds(container.duration, Fraction(1, 10**6))
-            step, origin, due = (seconds or frames / 4) / frames, None, 0.0
+            step, origin = (seconds or frames / 4) / frames, None
             for picture in container.decode(stream):
                 origin = (picture.time or 0.0) if origin is None else origin
-                time = (picture.time or 0.0) - origin
-                if time < due:
+                if (picture.time or 0.0) - origin < len(kept) * step - 1e-6:
                     continue
-                due = (time // step + 1) * step
                 kept.append(_scaled(picture, stream.sample_aspect_ratio or Fraction(1), short))
                 if len(kept) == frames:
                     break
