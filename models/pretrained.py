@@ -115,7 +115,10 @@ def settings(
             wrong.append(f"{name} (unknown)")
     if wrong:
         raise PretrainedError(f"a {class_name} with settings that are not supported here: {'; '.join(wrong)}")
-    return known(**values)
+    try:
+        return known(**values)
+    except ValueError as error:
+        raise PretrainedError(f"a {class_name} whose {CONFIG} does not fit together: {error}") from error
 
 
 def tuples(value: Any) -> Any:
