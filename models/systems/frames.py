@@ -1,0 +1,52 @@
+"""An image network as one of video without a new weight: frames in its batch, its self-attention across them, and a
+control branch beside it."""
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from models.layers.frame_attention import Reach, frame_attention
+
+
+class PerFrame(nn.Module):
+    """A network of pictures `b c h w`, such as `SDUNet` or its `ControlNet`, on each frame of `b c t h w`.
+
+    What else it is told has a row for each video. Residuals of a control branch stay apart, `(b t) c h w`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, z: Tensor, noise: Tensor, picture: Tensor | None = None, **told: Any) -> Any:
+        """`picture` (b, c, t, h, w), of any size, goes with the frames."""
+        if picture is not None:
+            told["picture"] = picture.transpose(1, 2).flatten(0, 1)
+        out = self.network(z.transpose(1, 2).flatten(0, 1), noise, **told)
+        return out.unflatten(0, (len(z), -1)).transpose(1, 2) if isinstance(out, Tensor) else out
+
+
+class CrossFrame(nn.Module):
+    """A network whose self-attention looks at the frames in `reach`, and what a control branch adds to each frame.
+
+    `network(z, noise, attend=..., down_residuals=..., mid_residual=..., **told)` takes `b c t h w`: a `UNet`, or any
+    `PerFrame` network with these arguments. `control(z, noise, picture=..., **told)` gives both residuals.
+    """
+
+    def __init__(self, network: nn.Module, reach: Reach, control: nn.Module | None = None) -> None:
+        super().__init__()
+        self.network, self.control = network, control
+        self.reach: Reach = reach
+
+    def forward(self, z: Tensor, noise: Tensor, picture: Tensor | None = None, **told: Any) -> Tensor:
+        """`picture` (b, c, >= t, h, w): the control's frames, of which as many as there are in `z` are taken. Without
+        one, nothing is controlled. `told` may have an `attend` that takes the reach's place.
+        Raises ValueError for a picture that there is no control branch for."""
+        attend = told.pop("attend", None) or partial(frame_attention, frames=z.shape[2], reach=self.reach)
+        if picture is not None:
+            if self.control is None:
+                raise ValueError("a picture to control by is given, but no control branch")
+            down, mid = self.control(z, noise, picture=picture[:, :, : z.shape[2]], **told)
+            told |= {"down_residuals": down, "mid_residual": mid}
+        return self.network(z, noise, attend=attend, **told)
