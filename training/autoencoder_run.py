@@ -20,6 +20,8 @@ from training.errors import TrainingError
 from training.footage import chance
 from training.perceptual import efficientnet_distance
 
+KEY = "rushes.autoencoder_run"  # of step and settings in a checkpoint's metadata
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -105,20 +107,20 @@ class Run:
             for i, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"{name}.{i}.{key}": value for key, value in state.items()}
         tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
-        about = {"step": str(self.step), "settings": json.dumps(asdict(self.settings))}
+        about = {KEY: json.dumps({"step": self.step, "settings": asdict(self.settings)})}
         write_atomic(path, lambda temporary: save_file(tensors, temporary, about))
 
     def restore(self, path: Path) -> None:
         """Go on from what `save` wrote. Raises TrainingError where it was another run's."""
         with safe_open(path, "pt", device=str(self.device)) as file:
-            about = file.metadata() or {}
-            if json.loads(about.get("settings", "{}")) != json.loads(json.dumps(asdict(self.settings))):
+            about = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            if about.get("settings") != json.loads(json.dumps(asdict(self.settings))):
                 raise TrainingError(f"{path}: of a run with other settings; give those or another folder")
             groups: dict[str, dict[str, Tensor]] = {}
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 group, name = key.split(".", 1)
                 groups.setdefault(group, {})[name] = file.get_tensor(key)
-        self.step = int(about["step"])
+        self.step = about["step"]
         self.network.load_state_dict(groups["model"])
         self.discriminator.load_state_dict(groups["discriminator"])
         self.ema.weights = groups["ema"]

@@ -107,17 +107,25 @@ def _encoder(c: SmallConfig) -> nn.Sequential:
     layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
     width = c.channels * 4
     for i, (out, blocks) in enumerate(zip(c.encoder_widths, c.encoder_blocks, strict=True)):
-        layers += [nn.Conv2d(width, out, 3, stride=2 if i else 1, padding=1)]
+        layers += [_conv(width, out, stride=2 if i else 1)]
         layers += [Block(out) for _ in range(blocks)]
         width = out
-    return nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(width, 2 * c.latent_channels, 3, padding=1))
+    return nn.Sequential(*layers, nn.SiLU(), _conv(width, 2 * c.latent_channels))
 
 
 def _decoder(c: SmallConfig) -> nn.Sequential:
     layers: list[nn.Module] = []
     width = c.latent_channels
     for i, (out, blocks) in reversed(list(enumerate(zip(c.decoder_widths, c.decoder_blocks, strict=True)))):
-        layers += [nn.Conv2d(width, out, 3, padding=1), *(Block(out) for _ in range(blocks))]
+        layers += [_conv(width, out), *(Block(out) for _ in range(blocks))]
         layers += [nn.Upsample(scale_factor=2)] if i else []
         width = out
-    return nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(width, 4 * c.channels, 3, padding=1), nn.PixelShuffle(2))
+    return nn.Sequential(*layers, nn.SiLU(), _conv(width, 4 * c.channels), nn.PixelShuffle(2))
+
+
+def _conv(inp: int, out: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution that, when new, keeps the variance of what it is given: no norm would mend it."""
+    conv = nn.Conv2d(inp, out, 3, stride, padding=1)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv

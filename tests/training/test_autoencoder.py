@@ -11,6 +11,7 @@ from training.autoencoder import CARD, CHECKPOINT, METRICS, WEIGHTS, latent_scal
 from training.autoencoder_run import Settings
 from training.errors import TrainingError
 from training.footage import Crops, read_video
+from training.reconstruction import measure
 
 NETWORK = SmallConfig(
     encoder_widths=(8, 12, 16), encoder_blocks=(0, 1, 1), decoder_widths=(8, 12, 16), decoder_blocks=(1, 1, 1)
@@ -27,7 +28,7 @@ def frames():
     assert spec
     assert spec.origin
     folder = Path(spec.origin).parent / "datasets" / "data"
-    names = ("bikes.mp4", "carphone_pristine.mp4", "bigbuckbunny.mp4")
+    names = ("bikes.mp4", "carphone_pristine.mp4")
     return {name: read_video(folder / name, 72, 6) for name in names}
 
 
@@ -45,7 +46,7 @@ def run(settings, frames, out, **more):
 @pytest.fixture(scope="module")
 def trained(frames, tmp_path_factory):
     """A run of a few dozen steps: its folder, settings and events."""
-    out, settings = tmp_path_factory.mktemp("run"), replace(TINY, steps=60)
+    out, settings = tmp_path_factory.mktemp("run"), replace(TINY, steps=40)
     _, events = run(settings, frames, out)
     return out, settings, events
 
@@ -56,17 +57,25 @@ def steps_of(events, key="reconstruction"):
 
 def test_the_loss_falls_on_real_footage(trained):
     losses = steps_of(trained[2])
-    assert len(losses) == 60
-    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+    assert len(losses) == 40
+    assert sum(losses[-8:]) < 0.7 * sum(losses[:8])
 
 
-def test_what_is_written_is_the_averaged_network_and_reconstructs_what_it_was_not_trained_on(trained, frames):
+def test_what_is_written_reconstructs_as_well_as_was_measured(trained, frames):
     out, _, events = trained
+    (unseen,) = events[0]["held_out"]
+    x = torch.from_numpy(frames[unseen][:, :, :128]).permute(0, 3, 1, 2).float() / 127.5 - 1
     network = load_small(out / WEIGHTS)
-    unseen = next(e for e in events if e["event"] == "footage")["held_out"]
-    x = torch.from_numpy(frames[unseen[0]][:2, :64, :64]).permute(0, 3, 1, 2).float() / 127.5 - 1
-    error = (network.pixels(network.latents(x)) - x).square().mean()
-    assert error < 0.6 * x.square().mean()  # grey is far behind
+    full = measure(network, {unseen: frames[unseen]}, [unseen], torch.device("cpu"))["full"]["psnr"]
+    assert full == pytest.approx(events[-1]["held_out"]["full"]["psnr"], abs=0.05)  # float16 is near enough
+    assert (network.pixels(network.latents(x)) - network.decode(network.encode(x).mode())).abs().max() < 1e-4
+
+
+def test_what_training_has_not_seen_gets_better_too(trained, frames, tmp_path):
+    def seen_by(events):
+        return events[-1]["held_out"]["full"]["psnr"]
+
+    assert seen_by(trained[2]) > seen_by(run(replace(TINY, steps=1), frames, tmp_path)[1]) + 2
 
 
 def test_latents_have_zero_mean_and_unit_variance(trained, frames):
