@@ -36,6 +36,7 @@ class UNetConfig:
     extra_channels: int = 0  # of pictures that are given beside the noisy one
     labels: tuple[str, ...] = ()  # numbers that are told beside noise, fps and motion
     pooled_text: bool = True  # the mean of the text joins the noise level; else cross-attention alone sees it
+    middle_attention: bool = True  # between the way down and up; without any attention the network is convolutional
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "UNetConfig":
@@ -182,7 +183,9 @@ class UNet(Conditioned):
                 self.shrink.append(Conv(width, width, 3, added, stride=2))
                 self.temporal_down.append(added.down(width, i) or nn.Identity())
                 skips.append(width)
-        self.middle = Level(width, width, self.embed, config, len(widths) - 1, added)
+        self.middle = Level(
+            width, width, self.embed, config, len(widths) - 1 if config.middle_attention else None, added
+        )
         self.up, self.grow, self.temporal_up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for i, out in reversed(list(enumerate(widths))):
             level = nn.ModuleList()

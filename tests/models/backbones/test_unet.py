@@ -210,6 +210,19 @@ def test_without_the_pooled_text_only_cross_attention_sees_it():
     assert torch.equal(network(x, NOISE, **given), network(x, NOISE, **without))
 
 
+def test_without_attention_a_pixel_sees_its_surroundings_only():
+    config = UNetConfig(width=16, multipliers=(1, 2), attention_levels=(), patch=1, text_dim=12, middle_attention=False)
+    network, x = randomise(UNet(config)), video(h=8, w=64)[:, :, 0]
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.GroupNorm)]
+    for norm in norms:  # what else would carry news from afar
+        norm.forward = lambda z: z
+    other = x.clone()
+    other[..., 0] += 1
+    change = (network(other, NOISE) - network(x, NOISE)).abs().amax((0, 1, 2))
+    assert change[0] > 0
+    assert change[-24:].max() == 0
+
+
 def test_the_attention_of_pixels_can_reach_other_frames(image_network):
     """Of equal frames, attention to all of them is attention to one's own."""
     x = video()
