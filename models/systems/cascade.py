@@ -1,13 +1,13 @@
 """What cascades share: the pictures of a lower stage, made as large as the next one's, noisy, and told how noisy."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from models.diffusion.augmentation import augment
+from models.diffusion.parameterization import Network
 from models.diffusion.schedules import CosineSchedule
 
 SCHEDULE = CosineSchedule()
@@ -21,11 +21,19 @@ def enlarged(video: Tensor, height: int, width: int) -> Tensor:
     return frames.reshape(*video.shape[:-2], height, width)
 
 
-def given(picture: Tensor, t: Tensor, generator: torch.Generator) -> dict[str, Any]:
-    """What a network is told of a lower stage's `picture` (b, c, [t,] h, w) of its own size: it, noised to times `t`
-    (b,) of the cosine schedule, as extra channels, and how noisy it is (Ho et al. 2022, Imagen Video, section 2.5)."""
+def given(picture: Tensor, t: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """What a `labelled` network is told of a lower stage's `picture` (b, c, [t,] h, w) of its own size: it, noised to
+    times `t` (b,) of the cosine schedule, as `extra` channels, and how noisy it is, `level` (b,).
+
+    Source: Ho et al. 2022 (Imagen Video), section 2.5.
+    """
     extra, level = augment(picture, t, SCHEDULE, generator)
-    return {"extra": extra, "labels": {LABEL: level}}
+    return {"extra": extra, "level": level}
+
+
+def labelled(network: Network) -> Network:
+    """The network, told its label as an argument `level` (b,): guidance doubles tensors, not labels by name."""
+    return lambda z, noise, *, level, **told: network(z, noise, labels={LABEL: level}, **told)
 
 
 def at_snr(snr: float, count: int) -> Tensor:

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from models.diffusion.schedules import CosineSchedule
-from models.systems.cascade import at_snr, enlarged, given, unit
+from models.systems.cascade import at_snr, enlarged, given, labelled, unit
 from tests.models.systems.checks import noise
 
 
@@ -23,7 +23,7 @@ def test_a_picture_is_given_as_noisy_as_the_label_says():
     told = given(picture, t, torch.Generator().manual_seed(0))
     assert torch.equal(told["extra"][0], picture[0])
     assert (told["extra"][-1] - picture[-1]).abs().max() > 1  # pure noise
-    label = told["labels"]["augmentation"]
+    label = told["level"]
     alpha, sigma = CosineSchedule().alpha_sigma(t[1:-1])
     torch.testing.assert_close(label[1:-1], (sigma / alpha).log() / 4, rtol=0, atol=1e-12)
     assert (label.diff() >= 0).all()
@@ -39,3 +39,8 @@ def test_noise_is_the_generators_and_of_the_kind_asked_for():
     one, again = (unit((2, 3), torch.Generator().manual_seed(4), like) for _ in range(2))
     assert one.dtype == torch.float64
     assert torch.equal(one, again)
+
+
+def test_the_level_reaches_the_network_as_its_label():
+    told = labelled(lambda z, noise, **told: told)(0, 0, level=3, extra=4)
+    assert told == {"labels": {"augmentation": 3}, "extra": 4}
