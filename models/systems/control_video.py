@@ -20,14 +20,13 @@ from models.backbones.sd_unet import SD15, SDUNet
 from models.backbones.unet import UNet, UNetConfig
 from models.diffusion.samplers import Denoise, OnStep, ddim_step
 from models.diffusion.samplers import sample as run
-from models.diffusion.schedules import DDPMSchedule, Schedule, expand_to
+from models.diffusion.schedules import Schedule, expand_to
 from models.layers.frame_attention import attend_to
-from models.systems.frames import CrossFrame, PerFrame
+from models.systems.frames import STABLE_DIFFUSION, CrossFrame, PerFrame
 from models.systems.recipe import System
 
 TINY = UNetConfig(width=16, multipliers=(1, 2), attention_levels=(1,), text_dim=12, head_dim=8)
-SCHEDULE = DDPMSchedule("scaled_linear", 0.00085, 0.012, spacing="leading", offset=1)
-"""Stable Diffusion's (Rombach et al. 2022)."""
+SCHEDULE = STABLE_DIFFUSION
 
 Interpolate = Callable[[Tensor, Tensor], Tensor]
 """Frames before and after, each (b, c, n, h, w), to those in the middle, of the same shape."""

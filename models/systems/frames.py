@@ -6,7 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from models.diffusion.schedules import DDPMSchedule, Schedule
 from models.layers.frame_attention import Reach, frame_attention
+
+STABLE_DIFFUSION = DDPMSchedule("scaled_linear", 0.00085, 0.012, spacing="leading", offset=1)
+"""The schedule that Stable Diffusion was trained with and is sampled on (Rombach et al. 2022)."""
 
 
 class PerFrame(nn.Module):
@@ -50,3 +54,14 @@ class CrossFrame(nn.Module):
             down, mid = self.control(z, noise, picture=picture[:, :, : z.shape[2]], **told)
             told |= {"down_residuals": down, "mid_residual": mid}
         return self.network(z, noise, attend=attend, **told)
+
+
+class Timestep(nn.Module):
+    """A network that is told the time of `schedule`, as DDPM's are, called with c_noise = ln(sigma / alpha) / 4."""
+
+    def __init__(self, network: nn.Module, schedule: Schedule) -> None:
+        super().__init__()
+        self.network, self.schedule = network, schedule
+
+    def forward(self, z: Tensor, noise: Tensor, **told: Any) -> Any:
+        return self.network(z, self.schedule.time((4 * noise.double()).exp()).to(noise), **told)

@@ -16,13 +16,12 @@ from models.backbones.controlnet import controlnet_of
 from models.backbones.sd_unet import SD15, SDUNet
 from models.backbones.unet import UNet, UNetConfig
 from models.diffusion.samplers import DDIM, DDIMInversion, Denoise, OnStep, Sampler, prior
-from models.diffusion.schedules import DDPMSchedule, Schedule, expand_to
-from models.systems.frames import CrossFrame, PerFrame
+from models.diffusion.schedules import Schedule, expand_to
+from models.systems.frames import STABLE_DIFFUSION, CrossFrame, PerFrame
 from models.systems.recipe import System
 
 TINY = UNetConfig(width=16, multipliers=(1, 2), attention_levels=(1,), text_dim=12, head_dim=8)
-SCHEDULE = DDPMSchedule("scaled_linear", 0.00085, 0.012, spacing="leading", offset=1)
-"""Stable Diffusion's (Rombach et al. 2022)."""
+SCHEDULE = STABLE_DIFFUSION
 
 
 @dataclass(frozen=True)
