@@ -159,7 +159,10 @@ def video_of(image: SDUNet, number_dim: int = 256, frames: int = 14, seed: int =
         projection_class_embeddings_input_dim=2 * number_dim,
         num_frames=frames,
     )
-    video, weights = _new(config, image, seed), image.state_dict()
+    like, weights = next(image.parameters()), image.state_dict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        video = SVDUNet(config).to(device=like.device, dtype=like.dtype)
     for module in video.modules():
         if isinstance(module, TemporalResBlock):
             zeroed(module.conv2)
@@ -174,7 +177,7 @@ def video_of(image: SDUNet, number_dim: int = 256, frames: int = 14, seed: int =
     return video
 
 
-def image_to_video_of(video: SVDUNet, seed: int = 0) -> SVDUNet:
+def image_to_video_of(video: SVDUNet) -> SVDUNet:
     """What the third stage starts from: the video network, with zero weights for the picture's latents and for a third
     number, its noise. It computes what `video` does, whatever these are."""
     sizes, dim = video.config, video.config.addition_time_embed_dim
@@ -183,18 +186,13 @@ def image_to_video_of(video: SVDUNet, seed: int = 0) -> SVDUNet:
         in_channels=sizes.in_channels + sizes.out_channels,
         projection_class_embeddings_input_dim=sizes.projection_class_embeddings_input_dim + dim,
     )
-    made, state = _new(config, video, seed), video.state_dict()
+    with torch.device("meta"):
+        made = SVDUNet(config)
+    state = {name: tensor.clone() for name, tensor in video.state_dict().items()}
     state["conv_in.weight"] = F.pad(state["conv_in.weight"], (0, 0, 0, 0, 0, sizes.out_channels))
     state["add_embedding.linear_1.weight"] = F.pad(state["add_embedding.linear_1.weight"], (0, dim))
-    made.load_state_dict(state)
+    made.load_state_dict(state, assign=True)
     return made
-
-
-def _new(config: SVDUNetConfig, like: nn.Module, seed: int) -> SVDUNet:
-    parameter = next(like.parameters())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return SVDUNet(config).to(device=parameter.device, dtype=parameter.dtype)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from curation.scores.motion import motion_bucket
-from models.autoencoders.base import Autoencoder, DiagonalGaussian
+from models.autoencoders.temporal import TemporalAutoencoder, TemporalConfig
 from models.backbones.sd_unet import SD15, SDUNet
 from models.backbones.svd_unet import SVDUNet, SVDUNetConfig, TimeMixer
 from models.diffusion.losses import EDMLoss
@@ -210,33 +210,14 @@ def test_a_share_of_the_batch_is_trained_without():
     assert torch.equal(mixed["numbers"], given["numbers"])
 
 
-class PeerAutoencoder(Autoencoder):
-    """diffusers' own, as one of ours."""
-
-    factor = 2
-
-    def __init__(self, peer):
-        super().__init__()
-        self.peer, self.scaling_factor = peer, peer.config.scaling_factor
-
-    def encode(self, x, at_once=None):
-        return DiagonalGaussian(self.peer.encode(x).latent_dist.parameters)
-
-    def decode(self, z, at_once=None):
-        frames = z.transpose(1, 2).flatten(0, 1)
-        return self.peer.decode(frames, num_frames=z.shape[2]).sample.unflatten(0, (len(z), -1)).transpose(1, 2)
-
-
-@torch.no_grad()
-def test_image_to_video_equals_diffusers_pipeline():
+def diffusers_pipeline(config):
+    """diffusers' own, of small networks with random weights."""
     torch.manual_seed(0)
-    ours = svd.tiny()["image_to_video"]
-    for parameter in ours.parameters():
+    unet = UNetSpatioTemporalConditionModel(**vars(config))
+    for parameter in unet.parameters():
         nn.init.normal_(parameter, std=0.08)
-    unet = UNetSpatioTemporalConditionModel(**vars(ours.config))
-    unet.load_state_dict(ours.state_dict())
     vae = AutoencoderKLTemporalDecoder(
-        block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, layers_per_block=1
+        block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, layers_per_block=2
     )
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, projection_dim=12, image_size=32, patch_size=16))
@@ -247,7 +228,15 @@ def test_image_to_video_equals_diffusers_pipeline():
     processor = CLIPImageProcessor(crop_size={"height": 32, "width": 32})
     pipeline = StableVideoDiffusionPipeline(vae, encoder, unet, scheduler, processor)
     pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
+
+@torch.no_grad()
+def test_image_to_video_equals_diffusers_pipeline(networks, tmp_path):
+    """Its folder, as downloaded, read into our networks: the same pixels from the same noise."""
+    pipeline = diffusers_pipeline(networks["image_to_video"].config)
+    pipeline.save_pretrained(tmp_path)
+    network, autoencoder = load(SVDUNet, tmp_path / "unet"), load(TemporalAutoencoder, tmp_path / "vae")
     picture, start = torch.rand(1, 3, 32, 32), torch.randn(1, 4, 4, 16, 16)
     expected = pipeline(
         picture, height=32, width=32, num_frames=4, num_inference_steps=5, fps=9, motion_bucket_id=64,
@@ -255,7 +244,7 @@ def test_image_to_video_equals_diffusers_pipeline():
         max_guidance_scale=2.5,
     ).frames  # fmt: skip
     drawn = svd.image_to_video(
-        ours, PeerAutoencoder(vae), lambda p: pipeline._encode_image((p + 1) / 2, "cpu", 1, False), 2 * picture - 1,
+        network, autoencoder, lambda p: pipeline._encode_image((p + 1) / 2, "cpu", 1, False), 2 * picture - 1,
         start, random_generator(7), fps=9.0, bucket=64.0, strength=0.05, steps=5, scale=(1.0, 2.5),
     )  # fmt: skip
     assert expected.std() > 0.02
@@ -263,15 +252,12 @@ def test_image_to_video_equals_diffusers_pipeline():
 
 
 def test_noise_of_another_size_is_refused(networks):
-    network = networks["image_to_video"]
-    vae = AutoencoderKLTemporalDecoder(
-        block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, layers_per_block=1
-    )
+    autoencoder = TemporalAutoencoder(TemporalConfig(block_out_channels=(32, 32)))
+    picture, start = torch.zeros(1, 3, 16, 16), torch.zeros(1, 4, 3, 4, 4)
     with pytest.raises(ValueError, match=r"noise \(4, 4\) for a picture of latents \(8, 8\)"):
         svd.image_to_video(
-            network, PeerAutoencoder(vae), lambda p: noise(1, 1, 12), torch.zeros(1, 3, 16, 16),
-            torch.zeros(1, 4, 3, 4, 4), random_generator(),
-        )  # fmt: skip
+            networks["image_to_video"], autoencoder, lambda p: noise(1, 1, 12), picture, start, random_generator()
+        )
 
 
 def test_a_new_video_network_is_the_image_network_on_distinct_frames(networks):
@@ -298,6 +284,8 @@ def test_a_new_image_to_video_network_is_the_video_network(networks):
     given = told(made)
     expected = video(x, LABEL, given["context"], given["numbers"][:, :2])
     torch.testing.assert_close(made(x, LABEL, **given), expected, rtol=0, atol=1e-12)
+    assert {p.data_ptr() for p in made.parameters()}.isdisjoint(p.data_ptr() for p in video.parameters())
+    assert all(p.requires_grad for p in made.parameters())
 
 
 def test_the_temporal_layers_and_the_new_inputs_wake_up(networks):
