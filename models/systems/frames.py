@@ -4,6 +4,7 @@ control branch beside it."""
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.diffusion.schedules import DDPMSchedule, Schedule
@@ -23,10 +24,14 @@ class PerFrame(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, z: Tensor, noise: Tensor, picture: Tensor | None = None, **told: Any) -> Any:
-        """`picture` (b, c, t, h, w), of any size, goes with the frames."""
+    def forward(
+        self, z: Tensor, noise: Tensor, picture: Tensor | None = None, extra: Tensor | None = None, **told: Any
+    ) -> Any:
+        """`picture` (b, c, t, h, w), of any size, goes with the frames; `extra`, of z's size, are further channels."""
         if picture is not None:
             told["picture"] = picture.transpose(1, 2).flatten(0, 1)
+        if extra is not None:
+            z = torch.cat([z, extra], dim=1)
         out = self.network(z.transpose(1, 2).flatten(0, 1), noise, **told)
         return out.unflatten(0, (len(z), -1)).transpose(1, 2) if isinstance(out, Tensor) else out
 
