@@ -60,7 +60,7 @@ class Autoencoder(nn.Module):
         raise NotImplementedError
 
     @property
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         """The weight of the decoder's last layer, for VQGAN's adaptive weight."""
         raise NotImplementedError
 

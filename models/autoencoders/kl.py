@@ -202,7 +202,7 @@ class AutoencoderKL(Autoencoder):
         return self.decoder(z if self.post_quant_conv is None else self.post_quant_conv(z))
 
     @property
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         return self.decoder.conv_out.weight
 
 

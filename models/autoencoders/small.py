@@ -73,7 +73,7 @@ class SmallAutoencoder(Autoencoder):
         return self.decoder(z)
 
     @property
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         return self.decoder[-2].weight  # type: ignore[return-value]
 
 

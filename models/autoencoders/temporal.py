@@ -185,7 +185,7 @@ class TemporalAutoencoder(Autoencoder):
         return pixels
 
     @property
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         return self.decoder.time_conv_out.weight
 
     def fine_tune(self, spatial: bool = False) -> list[nn.Parameter]:

@@ -1,0 +1,118 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.text.t5 import T5
+
+CAPTIONS = ["a red car", "", "the dog rides down the very long hill " * 9, "xyz?"]
+
+
+@pytest.fixture(scope="module")
+def encoder(t5_folder):
+    torch.set_num_threads(1)
+    return T5(t5_folder, max_tokens=20)
+
+
+def test_states_are_those_of_transformers(encoder, t5_folder):
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    tokenizer = AutoTokenizer.from_pretrained(t5_folder, local_files_only=True)
+    peer = T5EncoderModel.from_pretrained(t5_folder, local_files_only=True).eval()
+    tokens = tokenizer(CAPTIONS, padding=True, truncation=True, max_length=20, return_tensors="pt")
+    with torch.no_grad():
+        expected = peer(**tokens).last_hidden_state * tokens["attention_mask"][..., None]
+    states, mask = encoder(CAPTIONS)
+    assert torch.equal(mask, tokens["attention_mask"].bool())
+    torch.testing.assert_close(states, expected, rtol=0, atol=1e-6)
+    assert (states[0, 0] - states[2, 0]).abs().max() > 0.01
+
+
+def test_shapes_mask_and_cut(encoder):
+    states, mask = encoder(CAPTIONS)
+    assert states.shape == (4, 20, encoder.dim) == (4, 20, 16)
+    assert states.dtype == torch.float32
+    assert mask.sum(1).tolist() == [4, 1, 20, 6]  # the end is a token too; ▁ x y z ?
+    assert states[0, 4:].abs().max() == 0
+
+
+def test_padding_does_not_change_a_caption(encoder):
+    alone, among = encoder(["a red car"]), encoder(["a red car", CAPTIONS[2]])
+    torch.testing.assert_close(among.states[0, :4], alone.states[0], rtol=0, atol=1e-6)
+
+
+def test_frozen_and_without_dropout(encoder):
+    assert not any(p.requires_grad for p in encoder.parameters())
+    encoder.train()
+    assert not any(module.training for module in encoder.modules())
+    assert torch.equal(encoder(["a dog"]).states, encoder(["a dog"]).states)
+    assert not encoder(["a dog"]).states.requires_grad
+
+
+def test_the_decoder_of_a_whole_checkpoint_is_left_out(encoder, t5_folder):
+    assert any(name.startswith("decoder.") for name in load_file(t5_folder / "model.safetensors"))
+    assert not any("decoder" in name for name, _ in encoder.named_parameters())
+
+
+def test_in_bfloat16_states_are_still_float32(t5_folder, encoder):
+    low = T5(t5_folder, max_tokens=20, dtype=torch.bfloat16)
+    assert {p.dtype for p in low.parameters()} == {torch.bfloat16}
+    states = low(CAPTIONS).states
+    assert states.dtype == torch.float32
+    assert (states - encoder(CAPTIONS).states).std() < 0.05 * encoder(CAPTIONS).states.std()
+
+
+def test_the_folder_of_a_pipeline(encoder, t5_folder, tmp_path):
+    for part, names in (("text_encoder", ("config", "model")), ("tokenizer", ("tokenizer",))):
+        (tmp_path / part).mkdir()
+        for path in t5_folder.iterdir():
+            if path.name.startswith(names):
+                shutil.copy(path, tmp_path / part)
+    assert torch.equal(T5(tmp_path, max_tokens=20)(CAPTIONS).states, encoder(CAPTIONS).states)
+
+
+def test_shards(encoder, t5_folder, tmp_path):
+    from transformers import T5EncoderModel
+
+    shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").unlink()
+    T5EncoderModel.from_pretrained(t5_folder).save_pretrained(tmp_path, max_shard_size="4KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert torch.equal(T5(tmp_path, max_tokens=20)(CAPTIONS).states, encoder(CAPTIONS).states)
+    shards[1].unlink()
+    with pytest.raises(FileNotFoundError, match=shards[1].name):
+        T5(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_what_is_missing_is_named_with_its_folder(t5_folder, tmp_path, name):
+    shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).unlink()
+    with pytest.raises(FileNotFoundError, match=name) as caught:
+        T5(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_no_folder_at_all(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*config\.json.*model\.safetensors.*tokenizer"):
+        T5(tmp_path / "nowhere")
+
+
+def test_weights_that_lack_a_tensor_are_refused_not_drawn_at_random(t5_folder, tmp_path):
+    shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
+    state = load_file(tmp_path / "model.safetensors")
+    del state["encoder.block.1.layer.0.SelfAttention.q.weight"]
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"SelfAttention\.q\.weight"):
+        T5(tmp_path)
+
+
+def test_another_model_is_refused(t5_folder, tmp_path):
+    shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    with pytest.raises(ValueError, match="bert"):
+        T5(tmp_path)
