@@ -47,7 +47,9 @@ def interpolator(decoder: UNet) -> UNet:
     """up_F as it is before training: D^t, with four more input channels that count for nothing yet (section 3.3)."""
     network = UNet(replace(decoder.config, extra_channels=4), Pseudo3D(decoder.config.head_dim))
     like = next(decoder.parameters())
-    network.to(device=like.device, dtype=like.dtype).load_state_dict(decoder.state_dict(), strict=False)
+    missing, unexpected = network.to(like).load_state_dict(decoder.state_dict(), strict=False)
+    if unexpected or {name.split(".")[0] for name in missing} != {"extra"}:
+        raise RuntimeError(f"only the new channels' weights are new: missing {missing}, unexpected {unexpected}")
     return network
 
 

@@ -73,6 +73,9 @@ def test_both_inflation_blocks_are_exact_at_step_0(image):
             parameter.data.zero_()
     assert torch.equal(conv(x, 4), x)
     assert torch.equal(attention(x, 4), x)
+    randomised(conv)
+    randomised(conv.time, scale=0.0)
+    assert torch.equal(conv(x, 4), conv(x, 1))  # but for the convolution over time every frame is for itself
     new = lumiere.tiny()["base"]
     outputs = [m.projection for m in new.modules() if isinstance(m, lumiere.SpaceTimeConv)]
     outputs += [m.out for m in new.modules() if isinstance(m, TemporalAttention)]

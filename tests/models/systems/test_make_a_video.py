@@ -133,6 +133,19 @@ def test_interpolation_passes_given_frames_through_and_fills_the_others(networks
     assert (again - out)[:, :, 1::2].abs().amax((0, 1, 3, 4)).min() > 1e-5  # both in-betweens see it
 
 
+def test_interpolation_is_told_the_given_frames_and_the_rate(networks):
+    x, seen = clip(3), []
+    network = networks["interpolation"]
+    handle = network.register_forward_pre_hook(lambda _, args, told: seen.append(told), with_kwargs=True)
+    mav.interpolate(network, x, EMBEDDING, 2, torch.Generator().manual_seed(0), 2, FPS)
+    handle.remove()
+    assert len(seen) == 2
+    for told in seen:
+        assert torch.equal(told["extra"][:, :3, ::2], x)
+        assert told["extra"][:, 3, :, 0, 0].tolist() == [[0, 1, 0, 1, 0]] * 2
+        assert torch.equal(told["fps"], FPS)
+
+
 def test_masked_frames_are_zeros_under_a_mask_of_one():
     x, known = clip(3), torch.tensor([True, False, True])
     given = mav.masked(x, known)
