@@ -56,6 +56,9 @@ class Run:
             torch.manual_seed(settings.seed)
             self.network = SmallAutoencoder(settings.network).to(device)
             self.discriminator = PatchDiscriminator(width=settings.discriminator_width).to(device)
+        if device.type == "cuda":  # what its convolutions are quickest with
+            self.network.to(memory_format=torch.channels_last)
+            self.discriminator.to(memory_format=torch.channels_last)
         self.ema = EMA(self.network, settings.ema * settings.batch)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), settings.lr, betas=(0.9, 0.99), weight_decay=0)
         self.judge = torch.optim.AdamW(self.discriminator.parameters(), settings.lr, betas=(0.5, 0.9), weight_decay=0)
@@ -112,7 +115,7 @@ class Run:
 
     def restore(self, path: Path) -> None:
         """Go on from what `save` wrote. Raises TrainingError where it was another run's."""
-        with safe_open(path, "pt", device=str(self.device)) as file:
+        with safe_open(path, "pt") as file:  # on the CPU, where AdamW keeps its step counter
             about = json.loads((file.metadata() or {}).get(KEY, "{}"))
             if about.get("settings") != json.loads(json.dumps(asdict(self.settings))):
                 raise TrainingError(f"{path}: of a run with other settings; give those or another folder")
@@ -123,7 +126,7 @@ class Run:
         self.step = about["step"]
         self.network.load_state_dict(groups["model"])
         self.discriminator.load_state_dict(groups["discriminator"])
-        self.ema.weights = groups["ema"]
+        self.ema.weights = {name: t.to(self.device) for name, t in groups["ema"].items()}
         for name, optimizer in (("optimizer", self.optimizer), ("judge", self.judge)):
             states: dict[int, dict[str, Tensor]] = {}
             for key, value in groups.get(name, {}).items():
