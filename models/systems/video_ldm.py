@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.autoencoders.losses import AutoencoderLoss
 from models.autoencoders.temporal import TEMPORAL, TemporalAutoencoder, TemporalConfig
 from models.backbones import sd_video
 from models.backbones.sd_unet import SD21, SDUNet
@@ -42,7 +41,7 @@ class TemporalResBlock(nn.Module):
 
     def __init__(self, channels: int, kernel: tuple[int, int, int] = (3, 1, 1)) -> None:
         super().__init__()
-        padding = tuple(k // 2 for k in kernel)
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
         self.norm1, self.norm2 = group_norm(channels), group_norm(channels)
         self.conv1 = nn.Conv3d(channels, channels, kernel, padding=padding)
         self.conv2 = nn.Conv3d(channels, channels, kernel, padding=padding)
@@ -215,6 +214,16 @@ def enlarge(
     return sample(partial(denoise, **given, **told), noise, **how)
 
 
+def reconstruction_loss(network: TemporalAutoencoder, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Mean |y - x| of each clip (b, 3, t, h, w) and its reconstruction y, (b,): what a decoder is fine-tuned by.
+
+    The perceptual and the temporal discriminator's terms beside it are those of `models.autoencoders.losses`.
+    """
+    with torch.no_grad():
+        z = network.encode(x).sample(generator)
+    return (network.decode(z) - x).abs().flatten(1).mean(1)
+
+
 def _convolved(conv: nn.Conv3d, x: Tensor, frames: int) -> Tensor:
     """A convolution over (t, h, w) of `(b t) c h w`."""
     return conv(x.unflatten(0, (-1, frames)).transpose(1, 2)).transpose(1, 2).flatten(0, 1)
@@ -273,7 +282,7 @@ SYSTEM = System(
         Stage("keyframes", "keyframes", temporal_only, LOSS, ("text-videos",), parent="image-pretrain"),
         Stage("interpolation", "interpolation", everything, LOSS, ("text-videos",), parent="keyframes"),
         Stage("upsampler", "upsampler", temporal_only, LOSS, ("text-videos",)),
-        Stage("decoder", "decoder", _decoder, AutoencoderLoss(), ("videos",)),
+        Stage("decoder", "decoder", _decoder, reconstruction_loss, ("videos",)),
     ),
     tiny=tiny,
     paper_size=paper_size,

@@ -259,7 +259,18 @@ def test_the_decoder_s_stage_trains_its_layers_over_time_alone():
     chosen = {id(p) for p in stage.parameters(decoder)}
     assert chosen == {id(p) for p in decoder.fine_tune()}
     assert not chosen & {id(p) for p in decoder.encoder.parameters()}
-    assert TemporalPatchDiscriminator().float()(torch.zeros(1, 3, 5, 32, 32)).ndim == 5
+    decoder, clip = decoder.double(), noise(2, 3, 3, 8, 8)
+    loss = stage.loss(decoder, clip, torch.Generator().manual_seed(0))
+    assert loss.shape == (2,)
+    with torch.no_grad():
+        y = decoder.decode(decoder.encode(clip).sample(torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(loss, (y - clip).abs().mean((1, 2, 3, 4)), rtol=1e-12, atol=1e-12)
+    stage.prepare(decoder)
+    loss = stage.loss(decoder, clip, torch.Generator().manual_seed(0)).mean()
+    loss.backward()
+    assert {id(p) for p in decoder.parameters() if p.grad is not None} == chosen
+    judge = TemporalPatchDiscriminator().double()
+    assert judge(clip.repeat_interleave(4, 3).repeat_interleave(4, 4)).ndim == 5
 
 
 def test_compiled():
