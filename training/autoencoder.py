@@ -56,8 +56,10 @@ def train(
     crops = Crops({name: f for name, f in footage.items() if name not in unseen}, settings.crop, place)
     on_event({"event": "footage", "training": len(crops.videos), "held_out": sorted(unseen), "step": run.step})
     if compiled:
+        import torch._functorch.config as functorch
+
         # the adaptive weight goes backward twice, which buffers given away after the first time would forbid
-        torch._functorch.config.donated_buffer = False
+        functorch.donated_buffer = False
         run.network.encoder.compile()
         run.network.decoder.compile()
     since, first = now(), run.step
