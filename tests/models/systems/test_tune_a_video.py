@@ -10,7 +10,6 @@ from models.backbones.unet import Level, UNet
 from models.diffusion.parameterization import Denoiser, EpsPrediction
 from models.layers.temporal import TemporalAttention
 from models.systems import tune_a_video as tav
-from models.systems.frames import PerFrame
 from models.systems.recipe import count
 from tests.models.systems.checks import (
     compiles,
@@ -181,18 +180,6 @@ def test_another_text_makes_another_video(image):
     noisy = tav.invert(same, x, steps=10)
     assert noisy.shape == x.shape
     assert (tav.edit(same, other, x, steps=10) - tav.edit(same, same, x, steps=10)).abs().max() > 1e-3
-
-
-def test_the_timestep_is_the_label_s_time():
-    """What SD's network is told of c_noise is t, at every whole time."""
-    seen, times = [], torch.arange(0, 1000, 37).double()
-    image = SDUNet(SD).double()
-    image.register_forward_pre_hook(lambda module, args: seen.append(args[1]))
-    alpha, sigma = tav.SCHEDULE.alpha_sigma(times)
-    tav.Timestep(PerFrame(image), tav.SCHEDULE)(
-        noise(len(times), 4, 1, 4, 4), (sigma / alpha).log() / 4, context=TEXT[:1].expand(len(times), -1, -1)
-    )
-    torch.testing.assert_close(seen[0], times, rtol=0, atol=1e-8)
 
 
 def test_compiled():
