@@ -91,12 +91,13 @@ class ControlNet(Encoder):
         """`picture` (b, conditioning_channels, 8 h, 8 w), in [0, 1], with 8 for the published networks; all residuals
         are multiplied by `scale`. Raises ValueError for a picture of another size."""
         control = picture.flip(1) if self.config.controlnet_conditioning_channel_order == "bgr" else picture
-        control = self.controlnet_cond_embedding(control)
+        control = self.controlnet_cond_embedding(control.to(self.conv_in.weight.dtype))
         if control.shape[2:] != x.shape[2:]:
             factor = 2 ** (len(self.config.conditioning_embedding_out_channels) - 1)
             sizes = f"a picture {tuple(picture.shape[2:])} for latents {tuple(x.shape[2:])}"
             raise ValueError(f"{sizes}: it must be {factor} times their size")
-        skips, y = self.encode(self.conv_in(x) + control, self.told(timestep, context, attend))
+        first = self.conv_in(x.to(self.conv_in.weight.dtype)) + control
+        skips, y = self.encode(first, self.told(timestep, context, attend))
         down = [conv(skip) * scale for conv, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
         return Residuals(down, self.controlnet_mid_block(y) * scale)
 

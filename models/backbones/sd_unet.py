@@ -136,7 +136,8 @@ class Encoder(nn.Module):
 
     def told(self, timestep: Tensor, context: Tensor, attend: Attend | None) -> Told:
         """What residual blocks and attentions are told beside the picture."""
-        return (self.time_embedding(sinusoids(timestep, self.conv_in.out_channels)),), (context, attend)
+        embedding = self.time_embedding(sinusoids(timestep, self.conv_in.out_channels))
+        return (embedding,), (context.to(self.conv_in.weight.dtype), attend)
 
 
 class SDUNet(Encoder):
@@ -168,7 +169,7 @@ class SDUNet(Encoder):
         down_residuals: Sequence[Tensor] | None = None,
         mid_residual: Tensor | None = None,
     ) -> Tensor:
-        """The network's output F, (b, out_channels, h, w).
+        """The network's output F, (b, out_channels, h, w), of x's precision; inside, the weights' own is used.
 
         `x` (b, in_channels, h, w); `timestep` (b or fewer,), in 0 to 999 where it is a DDPM's; `context` (b or fewer,
         n, cross_attention_dim), with fewer dividing b. `attend` takes the place of every self-attention's rule.
@@ -176,15 +177,15 @@ class SDUNet(Encoder):
         Raises ValueError where the residuals are not one a skip.
         """
         told = self.told(timestep, context, attend)
-        skips, y = self.encode(self.conv_in(x), told)
+        skips, y = self.encode(self.conv_in(x.to(self.conv_in.weight.dtype)), told)
         if down_residuals is not None:
             if len(down_residuals) != len(skips):
                 raise ValueError(f"{len(down_residuals)} residuals for {len(skips)} skips")
-            skips = [skip + residual for skip, residual in zip(skips, down_residuals, strict=True)]
+            skips = [skip + residual.to(skip) for skip, residual in zip(skips, down_residuals, strict=True)]
         if mid_residual is not None:
-            y = y + mid_residual
+            y = y + mid_residual.to(y)
         y = go_up(self.up_blocks, y, skips, *told)
-        return self.conv_out(F.silu(self.conv_norm_out(y)))
+        return self.conv_out(F.silu(self.conv_norm_out(y))).to(x)
 
 
 def _resnet(config: EncoderConfig, _level: int, inp: int, out: int) -> ResBlock:

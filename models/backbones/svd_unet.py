@@ -218,7 +218,7 @@ class SVDUNet(nn.Module):
     def forward(
         self, z: Tensor, noise: Tensor, context: Tensor, numbers: Tensor, latents: Tensor | None = None
     ) -> Tensor:
-        """The network's output F, of z's shape.
+        """The network's output F, of z's shape and precision; inside, the weights' own is used.
 
         `z` (b, out_channels, t, h, w); `noise` (b,), 0.25 ln sigma; `context` (b, n, cross_attention_dim), of the
         conditioning picture or of a text; `numbers` (b, k), the added time ids: fps, motion bucket and noise
@@ -231,12 +231,13 @@ class SVDUNet(nn.Module):
         x = z if latents is None else torch.cat([z, latents.expand(-1, -1, frames, -1, -1)], dim=1)
         if x.shape[1] != self.config.in_channels:
             raise ValueError(f"{x.shape[1]} channels with the latents: the network takes {self.config.in_channels}")
-        told = (self._embedding(noise, numbers),), (context,)
-        skips = go_down(self.down_blocks, self.conv_in(x.transpose(1, 2).flatten(0, 1)), *told)
+        kind = self.conv_in.weight.dtype
+        told = (self._embedding(noise, numbers),), (context.to(kind),)
+        skips = go_down(self.down_blocks, self.conv_in(x.transpose(1, 2).flatten(0, 1).to(kind)), *told)
         y = self.mid_block(skips[-1], *told)
         y = go_up(self.up_blocks, y, skips, *told)
         y = self.conv_out(F.silu(self.conv_norm_out(y)))
-        return y.unflatten(0, (b, frames)).transpose(1, 2)
+        return y.unflatten(0, (b, frames)).transpose(1, 2).to(z)
 
     def temporal_parameters(self) -> dict[str, nn.Parameter]:
         """By name, what Stable Diffusion does not have: temporal layers, mixing, and the added numbers' embedding."""

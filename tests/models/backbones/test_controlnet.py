@@ -192,9 +192,18 @@ def test_it_compiles_whole_and_runs_in_bfloat16():
     compiled = torch.compile(control, fullgraph=True, backend="eager")
     out = control(*given)
     torch.testing.assert_close(compiled(*given).mid, out.mid)
-    low = control.bfloat16()(*(tensor.bfloat16() for tensor in given))
+    x, t, context, picture = given
+    low = control.bfloat16()(x.bfloat16(), t, context.bfloat16(), picture.bfloat16())
     assert low.mid.dtype is torch.bfloat16
     assert (low.mid - out.mid).abs().mean() < 0.1 * out.mid.abs().mean()
+    assert torch.equal(control(*given).mid, low.mid)
+
+
+def test_its_residuals_fit_a_unet_of_another_precision():
+    control, unet, (x, t, context, picture) = network(ControlNet(TINY)), network(SDUNet(UNET)), inputs()
+    added = control(x, t, context, picture)
+    low = unet.bfloat16()(x, t, context, down_residuals=added.down, mid_residual=added.mid)
+    assert low.dtype is torch.float64
 
 
 def test_checkpointing_changes_neither_residuals_nor_gradients():

@@ -243,6 +243,7 @@ def test_it_runs_in_bfloat16():
     low = net.bfloat16()(x.bfloat16(), t, context.bfloat16())
     assert low.dtype is torch.bfloat16
     assert (low - out).abs().mean() < 0.1 * out.abs().mean()
+    assert torch.equal(net(x, t, context), low.double())  # a sampler's state keeps its digits
 
 
 @pytest.mark.parametrize("kinds", [(DownBlock,), (ResBlock, Transformer2D)])

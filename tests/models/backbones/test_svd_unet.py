@@ -215,6 +215,9 @@ def test_it_runs_in_bfloat16():
     )
     assert low.dtype is torch.bfloat16
     assert (low - out).abs().mean() < 0.1 * out.abs().mean()
+    mixed = net(**given)  # a sampler's state keeps its digits
+    assert mixed.dtype is torch.float64
+    assert torch.equal(mixed, low.double())
 
 
 def test_checkpointing_changes_neither_output_nor_gradients():
