@@ -14,18 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.backbones.control import ControlBranch
-from models.backbones.controlnet import controlnet_of
-from models.backbones.sd_unet import SD15, SDUNet
-from models.backbones.unet import UNet, UNetConfig
 from models.diffusion.samplers import Denoise, OnStep, ddim_step
 from models.diffusion.samplers import sample as run
 from models.diffusion.schedules import Schedule, expand_to
 from models.layers.frame_attention import attend_to
-from models.systems.frames import STABLE_DIFFUSION, CrossFrame, PerFrame
+from models.systems.frames import STABLE_DIFFUSION, CrossFrame
 from models.systems.recipe import System
+from models.systems.text2video_zero import paper_size, tiny  # the same image model and ControlNet
 
-TINY = UNetConfig(width=16, multipliers=(1, 2), attention_levels=(1,), text_dim=12, head_dim=8)
 SCHEDULE = STABLE_DIFFUSION
 
 Interpolate = Callable[[Tensor, Tensor], Tensor]
@@ -132,18 +128,6 @@ def sample(
     """
     noise = noise.expand(-1, -1, frames, -1, -1)
     return run(denoise, noise, schedule, steps, sampler or SmoothedDDIM(), on_step)
-
-
-def tiny() -> nn.ModuleDict:
-    """For tests: the U-Net of our own and a control branch for it."""
-    image = UNet(TINY)
-    return nn.ModuleDict({"unet": image, "control": ControlBranch(image)})
-
-
-def paper_size() -> nn.ModuleDict:
-    """Stable Diffusion 1.5 and a ControlNet."""
-    image = SDUNet(SD15)
-    return nn.ModuleDict({"unet": PerFrame(image), "control": PerFrame(controlnet_of(image))})
 
 
 SYSTEM = System(

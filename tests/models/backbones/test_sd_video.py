@@ -4,18 +4,10 @@ import pytest
 import torch
 
 from models.backbones import sd_video
-from models.backbones.sd_unet import SDUNet, SDUNetConfig
+from models.backbones.sd_unet import SDUNet
 from models.layers.temporal import Inflation, Pseudo3D, TemporalConv
+from tests.models.systems.image_networks import SD
 
-SMALL = SDUNetConfig(
-    block_out_channels=(16, 32),
-    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    layers_per_block=1,
-    attention_head_dim=2,
-    cross_attention_dim=12,
-    norm_num_groups=8,
-)
 TIMES = torch.tensor([3.0, 700.0], dtype=torch.float64)
 
 
@@ -32,7 +24,7 @@ class Everywhere(Pseudo3D):
 
 @pytest.fixture
 def image():
-    network = SDUNet(SMALL).double()
+    network = SDUNet(SD).double()
     for i, parameter in enumerate(network.parameters()):
         parameter.data = 0.15 * draw(*parameter.shape, seed=i)
     return network
