@@ -271,5 +271,5 @@ SYSTEM = System(
     tiny=tiny,
     paper_size=paper_size,
     published={"image_to_video": 1_524_623_082},
-    unpublished="counted from the released weights; the paper's 1521 M cannot be told apart by network",
+    unpublished="the number is counted from the released configuration; the paper says 1521 M, 656 M of them new",
 )

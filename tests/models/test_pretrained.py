@@ -148,6 +148,17 @@ def test_lists_are_tuples_and_what_is_not_said_is_the_default():
     assert settings({"levels": [4, 5], "_name_or_path": "x"}, Sizes, "Small", {}) == Sizes(3, (4, 5))
 
 
+def test_settings_that_contradict_each_other_are_refused():
+    @dataclass(frozen=True)
+    class Even(Sizes):
+        def __post_init__(self):
+            if self.width % 2:
+                raise ValueError(f"width {self.width} is odd")
+
+    with pytest.raises(PretrainedError, match="a Small whose config.json does not fit together: width 5 is odd"):
+        settings({"width": 5}, Even, "Small", {})
+
+
 def test_another_network_is_refused(folder):
     set_config(folder, _class_name="AutoencoderKL")
     with pytest.raises(PretrainedError, match="that of a AutoencoderKL, not of a Small"):
