@@ -110,7 +110,9 @@ def _encoder(c: SmallConfig) -> nn.Sequential:
         layers += [_conv(width, out, stride=2 if i else 1)]
         layers += [Block(out) for _ in range(blocks)]
         width = out
-    return nn.Sequential(*layers, nn.SiLU(), _conv(width, 2 * c.latent_channels))
+    moments = _conv(width, 2 * c.latent_channels)
+    nn.init.constant_(moments.bias[c.latent_channels :], -4.0)  # type: ignore[index] - little noise: soon something to see
+    return nn.Sequential(*layers, nn.SiLU(), moments)
 
 
 def _decoder(c: SmallConfig) -> nn.Sequential:

@@ -81,6 +81,13 @@ def test_a_new_network_learns_at_once():
     assert losses[-1] < 0.4 * losses[0]
 
 
+def test_a_new_posterior_is_narrower_than_its_latents_spread():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        posterior = SmallAutoencoder().encode(video().float()[:, :, 0])
+    assert posterior.std.mean() < 0.5 * posterior.mean.std()
+
+
 def test_file_round_trip(network, tmp_path):
     path = tmp_path / "small.safetensors"
     scaled = SmallAutoencoder(SmallConfig(**{**TINY.__dict__, "scaling_factor": 0.7, "shift_factor": -0.2}))
