@@ -51,6 +51,8 @@ def train(
     began, place = now(), torch.device(device)
     unseen = held_out(footage, settings.share)
     run = Run(settings, place)
+    if settings.crop % run.network.factor:
+        raise TrainingError(f"--crop {settings.crop}: must be a multiple of {run.network.factor}")
     if (out / CHECKPOINT).is_file():
         run.restore(out / CHECKPOINT)
     crops = Crops({name: f for name, f in footage.items() if name not in unseen}, settings.crop, place)

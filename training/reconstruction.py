@@ -65,7 +65,7 @@ def card(run: Run, network: SmallAutoencoder, seen: list[str], unseen: list[str]
             "# The small autoencoder",
             "",
             f"{parameters / 1e6:.2f} M parameters, factor {network.factor}, {network.config.latent_channels} latent "
-            f"channels; latents are (z - {network.shift_factor:.4f}) * {network.scaling_factor:.4f}.",
+            f"channels; latents are (z {-network.shift_factor:+.4f}) * {network.scaling_factor:.4f}.",
             f"{run.step} steps of {run.settings.batch} crops.",
             "",
             "| videos | size | PSNR, dB | down and up x8, bicubic, dB |",

@@ -138,6 +138,11 @@ def test_another_runs_folder_is_refused(frames, tmp_path):
         run(replace(TINY, steps=2), frames, tmp_path)
 
 
+def test_crops_that_do_not_fit_the_network_are_refused(frames, tmp_path):
+    with pytest.raises(TrainingError, match="multiple of 8"):
+        run(replace(TINY, crop=20), frames, tmp_path)
+
+
 def test_a_loss_that_is_no_number_ends_the_run(frames, tmp_path):
     with pytest.raises(TrainingError, match="--lr"):
         run(replace(TINY, lr=1e12, warmup=0, steps=30), frames, tmp_path)
