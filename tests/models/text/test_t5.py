@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 
@@ -71,6 +72,25 @@ def test_the_folder_of_a_pipeline(encoder, t5_folder, tmp_path):
             if path.name.startswith(names):
                 shutil.copy(path, tmp_path / part)
     assert torch.equal(T5(tmp_path, max_tokens=20)(CAPTIONS).states, encoder(CAPTIONS).states)
+
+
+def test_word_pieces_of_a_folder_with_spiece_model_alone(t5_folder, tmp_path):
+    """As T5 v1.1 is published; sentencepiece itself is the oracle."""
+    import sentencepiece
+
+    pieces, ends = io.BytesIO(), {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+    lines = iter(["a red car rides", "the dog rides down the hill", "a very long word"] * 20)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=lines, model_writer=pieces, vocab_size=40, hard_vocab_limit=False, minloglevel=2, **ends
+    )
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(t5_folder / name, tmp_path)
+    (tmp_path / "spiece.model").write_bytes(pieces.getvalue())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 2}))
+    processor = sentencepiece.SentencePieceProcessor(model_proto=pieces.getvalue())
+    ids, mask = T5(tmp_path).tokens(["a red car", "the dog?"])
+    given = [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
+    assert given == [[*processor.encode(caption), 1] for caption in ("a red car", "the dog?")]
 
 
 def test_shards(encoder, t5_folder, tmp_path):
