@@ -31,9 +31,9 @@ def image_network(kind: str) -> nn.Module:
 
 
 def one_level(kind: str) -> nn.Module:
-    """A smaller one, soon compiled."""
+    """A smaller one, with attention in the middle alone, soon compiled."""
     if kind == "ours":
-        return randomised(UNet(replace(OURS, multipliers=(1,), attention_levels=(0,))))
+        return randomised(UNet(replace(OURS, multipliers=(1,), attention_levels=())))
     down, up = ("CrossAttnDownBlock2D",), ("CrossAttnUpBlock2D",)
     sizes = replace(SD, block_out_channels=(16,), down_block_types=down, up_block_types=up)
     return randomised(PerFrame(SDUNet(sizes)))

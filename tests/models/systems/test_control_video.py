@@ -239,10 +239,9 @@ def test_weights_do_not_change(image):
     assert cv.SYSTEM.stages == ()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_compiled(kind):
+def test_compiled():
     """Without gradients, as nothing is trained; with keys and clips."""
-    network = build(one_level(kind), clip=3)
+    network = build(one_level("ours"), clip=3)
     x = frames_for(network, 4)
     torch.compiler.reset()
     with torch.no_grad():

@@ -252,7 +252,7 @@ def test_the_prior_s_stage_trains_it():
 
 def test_compiled():
     """One of one level."""
-    small = UNet(replace(gen1.TINY, multipliers=(1,), attention_levels=(0,)))
+    small = UNet(replace(gen1.TINY, multipliers=(1,), attention_levels=()))
     compiles(randomised(gen1.network(small)), video(3), LABEL, content=CONTENT, structure=depth(3), blur=BLUR)
 
 

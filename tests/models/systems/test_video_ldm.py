@@ -275,7 +275,7 @@ def test_the_decoder_s_stage_trains_its_layers_over_time_alone():
 
 def test_compiled():
     """One of one level."""
-    small = randomised(ldm.network(UNet(replace(ldm.TINY, multipliers=(1,), attention_levels=(0,)))))
+    small = randomised(ldm.network(UNet(replace(ldm.TINY, multipliers=(1,), attention_levels=()))))
     compiles(small, noise(2, 4, 3, 4, 4), LABEL, text=TEXT)
 
 
