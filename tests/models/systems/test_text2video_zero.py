@@ -77,6 +77,22 @@ def test_what_comes_in_is_mirrored(shift):
     assert torch.equal(video[:, :, 1], expected)
 
 
+@pytest.mark.slow  # the peer's imports take their time
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("strength", [8, 12, 20])
+def test_the_warp_is_that_of_diffusers_with_the_opposite_sign(strength):
+    """Where the shift is of whole latents; theirs is in pixels, eight of which are a latent."""
+    from diffusers.pipelines.deprecated.text_to_video_synthesis import pipeline_text_to_video_zero as peer
+
+    x = noise(1, 4, 1, 64, 64)
+    flow = peer.create_motion_field_and_warp_latents
+    theirs = flow(strength, strength, torch.arange(4), x[:, :, 0].expand(4, -1, -1, -1))
+    ours = t2v.warped(x, 4, Motion(strength=strength / 8, direction=(-1, -1)))[0].transpose(0, 1)
+    whole = [k for k in range(4) if strength * k % 8 == 0]
+    assert len(whole) >= 2
+    assert torch.equal(ours[whole], theirs[whole])
+
+
 def test_the_warp_keeps_the_noise():
     """A shift of half a latent is one of none or one: every value is one that was there."""
     x = noise(1, 1, 1, 32, 32)
