@@ -29,7 +29,7 @@ class Lineage:
     identity: str  # hash of all that decides the result: stage configuration, selection, parent
     stage: str
     config: dict[str, Any]
-    network: dict[str, Any]  # UNetConfig's fields
+    network: dict[str, Any]  # as `networks.described` gives it
     selection: dict[str, str]  # content_hash, and the hashes of manifest, policy and selection where recorded
     parent_hash: str
     motion_definition: dict[str, Any] | None = None

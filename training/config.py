@@ -35,6 +35,15 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class SystemName(StrEnum):
+    """Whose temporal layers a video network has; `rushes models` tells of each."""
+
+    make_a_video = "make_a_video"
+    vdm = "vdm"
+    lumiere = "lumiere"
+    video_ldm = "video_ldm"
+
+
 class Trainable(StrEnum):
     """Which parameters a stage trains."""
 
@@ -46,6 +55,8 @@ class Trainable(StrEnum):
 class ModelSettings(Strict):
     """Sizes of a new network. A stage with a parent takes its parent's sizes."""
 
+    system: SystemName = SystemName.make_a_video
+    """The system whose temporal layers video_pretrain adds (see `rushes models`); a parent that has some keeps them."""
     width: int = Field(default=24, ge=8, multiple_of=8)
     """Channels of the finest level."""
     multipliers: list[int] = Field(default=[1, 2, 3], min_length=1)

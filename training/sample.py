@@ -13,7 +13,6 @@ import torch
 from av.video.stream import VideoStream
 from PIL import Image
 
-from models.backbones.unet import UNet, UNetConfig
 from models.diffusion.guidance import Guided
 from models.diffusion.losses import denoiser
 from models.diffusion.samplers import DDIM, Heun, sample
@@ -21,6 +20,7 @@ from training import checkpoint as checkpoints
 from training.conditioning import Conditioner
 from training.config import SampleConfig, SamplerName, TrainStageConfig
 from training.errors import TrainingError
+from training.networks import rebuilt
 from training.stages import Stopped, make_loss, pick_device
 from training.trainer import OnEvent, mix
 
@@ -50,7 +50,7 @@ def run_sample(
         _check_writable(stem)
     stage = TrainStageConfig.model_validate(loaded.lineage.config)
     device = pick_device(config.device, config.cpu_threads)
-    network = UNet(UNetConfig.of(loaded.lineage.network))
+    network = rebuilt(loaded.lineage.network)
     network.load_state_dict(loaded.ema)
     network.to(device).eval().requires_grad_(False)
     loss, conditioner = make_loss(stage), Conditioner(device)

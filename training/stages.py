@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 
-from models.backbones.unet import UNet, UNetConfig, inflate
+from models.backbones.unet import UNet, UNetConfig
 from models.diffusion.losses import EDMLoss, Loss, VLoss
 from training import checkpoint as checkpoints
 from training.checkpoint import Checkpoint, Lineage
 from training.conditioning import Conditioner
-from training.config import Device, Formulation, Stage, Trainable, TrainStageConfig, TrainStagedConfig
+from training.config import Device, Formulation, Stage, SystemName, Trainable, TrainStageConfig, TrainStagedConfig
 from training.curve import draw_curve
 from training.data import ClipData
 from training.ema import EMA
 from training.errors import TrainingError
 from training.evaluate import denoising_error
+from training.networks import described, inflated, rebuilt, taken_apart
 from training.selection import Selection, best, drawn, read_selection, split_holdout
 from training.trainer import OnEvent, TrainState, train
 
@@ -132,7 +133,7 @@ def _train_stage(
 
     start = checkpoints.load(parent) if parent else None
     _check_parent(config, selection, start)
-    size = UNetConfig.of(start.lineage.network) if start else UNetConfig.of(config.model.model_dump())
+    system, size = _shape(config, start)
     if config.data.height % size.multiple or config.data.width % size.multiple:
         raise TrainingError(
             f"data: height and width, {config.data.height}x{config.data.width}, must be multiples of {size.multiple}"
@@ -162,7 +163,7 @@ def _train_stage(
     say("building the network")
     device = pick_device(config.device, config.cpu_threads)
     conditioner, loss = Conditioner(device), make_loss(config)
-    untrained, network = _networks(config, size, start)
+    untrained, network = _networks(config, system, size, start)
     untrained, network = untrained.to(device), network.to(device)
     error_untrained = denoising_error(loss, untrained, examples, conditioner)
     error_start = denoising_error(loss, network, examples, conditioner)
@@ -177,7 +178,7 @@ def _train_stage(
         identity=identity,
         stage=config.stage,
         config=config.model_dump(mode="json"),
-        network=asdict(network.config),
+        network=described(network, system),
         selection={"content_hash": selection.content_hash, **selection.made_from},
         parent_hash=parent_hash,
         motion_definition=selection.motion_definition,
@@ -240,16 +241,24 @@ def _train_stage(
     return result
 
 
-def _networks(config: TrainStageConfig, size: UNetConfig, start: Checkpoint | None) -> tuple[UNet, UNet]:
+def _shape(config: TrainStageConfig, start: Checkpoint | None) -> tuple[SystemName, UNetConfig]:
+    """The system and the sizes of the stage's network. Of a parent that is an image network, the sizes alone."""
+    if start is None:
+        return taken_apart(config.model.model_dump())
+    system, size = taken_apart(start.lineage.network)
+    return system if size.temporal else config.model.system, size
+
+
+def _networks(
+    config: TrainStageConfig, system: SystemName, size: UNetConfig, start: Checkpoint | None
+) -> tuple[UNet, UNet]:
     """(a new network, the one the stage starts from), both with temporal layers where the stage needs them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        untrained = UNet(size)
-    network = UNet(size)
+    description = {"system": system, **asdict(size)}
+    untrained, network = rebuilt(description, config.seed), rebuilt(description)
     network.load_state_dict(start.ema if start else untrained.state_dict())
     if config.stage == Stage.image_pretrain or size.temporal:
         return untrained, network
-    return inflate(untrained, config.seed), inflate(network, config.seed)
+    return inflated(untrained, system, config.seed), inflated(network, system, config.seed)
 
 
 def _trainable(config: TrainStageConfig, network: UNet) -> list[torch.nn.Parameter]:

@@ -1,0 +1,54 @@
+"""The registry: every system is there, by its name, with stages that fit its networks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import registry, systems
+from models.systems.recipe import System
+
+SYSTEMS = [registry.system(name) for name in registry.NAMES]
+
+
+def ids(system: System) -> str:
+    return system.name
+
+
+def test_all_eleven_are_there_once():
+    assert len(registry.NAMES) == len(set(registry.NAMES)) == 11
+    assert [s.name for s in SYSTEMS] == list(registry.NAMES)
+    files = {p.stem for p in Path(systems.__path__[0]).glob("*.py") if "SYSTEM = System(" in p.read_text()}
+    assert files == set(registry.NAMES)
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=ids)
+def test_stages_name_networks_and_parents_that_there_are_and_train_something(system):
+    networks = system.tiny()
+    names = [stage.name for stage in system.stages]
+    assert len(set(names)) == len(names)
+    for at, stage in enumerate(system.stages):
+        assert stage.network in networks
+        assert stage.parent is None or stage.parent in names[:at]
+        assert stage.parameters(networks[stage.network])
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=ids)
+def test_published_sizes_are_met_or_it_is_said_why_not(system):
+    sizes = registry.sizes(system)
+    assert all(size > 1e7 for size in sizes.values())
+    assert system.published or system.unpublished
+    for network, published in system.published.items():
+        assert sizes[network] == pytest.approx(published, rel=0.05)
+
+
+def test_counting_takes_no_memory():
+    with torch.device("meta"):
+        network = registry.system("svd").paper_size()["image_to_video"]
+    assert next(network.parameters()).is_meta
+
+
+def test_names_may_have_dashes_and_unknown_ones_are_refused_with_what_there_is():
+    assert registry.system("make-a-video").name == "make_a_video"
+    with pytest.raises(ValueError, match=r"no system 'lumire'; did you mean lumiere\? There are vdm, "):
+        registry.system("lumire")
