@@ -83,8 +83,12 @@ def save_small(path: Path, network: SmallAutoencoder, dtype: torch.dtype = torch
     save_file(tensors, path, {KEY: json.dumps(asdict(network.config))})
 
 
-def load_small(path: str | Path) -> SmallAutoencoder:
-    """The autoencoder in a file that `save_small` wrote, in float32, ready for use.
+WEIGHTS = Path(__file__).parent / "weights" / "small.safetensors"
+"""Ours, of which `weights/small.md` tells."""
+
+
+def load_small(path: str | Path = WEIGHTS) -> SmallAutoencoder:
+    """The autoencoder in a file that `save_small` wrote, in float32, ready for use; ours unless another is named.
 
     Raises FileNotFoundError where there is none, ValueError where it is another's.
     """

@@ -1,11 +1,16 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from models.autoencoders.small import SmallAutoencoder, SmallConfig, load_small, save_small
+from models.autoencoders.small import WEIGHTS, SmallAutoencoder, SmallConfig, load_small, save_small
+from models.systems.recipe import count
+from training.footage import read_video
 
+VIDEOS = Path(__file__).parents[4] / "shared" / "videos"
 TINY = SmallConfig(
     encoder_widths=(4, 6, 8), encoder_blocks=(1, 1, 1), decoder_widths=(4, 6, 8), decoder_blocks=(1, 0, 1)
 )
@@ -32,6 +37,31 @@ def test_factor_eight_and_four_channels_in_eight_megabytes(tmp_path):
     z = made.latents(torch.zeros(1, 3, 64, 32))
     assert z.shape == (1, 4, 8, 4)
     assert made.pixels(z).shape == (1, 3, 64, 32)
+
+
+def test_the_shipped_weights_are_small_load_and_have_a_card():
+    network = load_small()
+    assert WEIGHTS.stat().st_size < 8_000_000
+    assert not any(p.requires_grad for p in network.parameters())
+    card = WEIGHTS.with_suffix(".md").read_text()
+    assert f"{count(network) / 1e6:.2f} M parameters" in card
+    assert f"(z - {network.shift_factor:.4f}) * {network.scaling_factor:.4f}" in card
+
+
+@pytest.mark.needs_videos
+@pytest.mark.parametrize("name", ["chaplin.mp4", "city_mpeg2.mpg", "sintel_trailer_30s.mp4"])
+def test_held_out_footage_comes_back_better_than_by_bicubic(name):
+    """Videos that it was not trained on, against the picture made eight times smaller and larger again."""
+    frames = read_video(VIDEOS / name, 256, 4)
+    x = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    height, width = (size // 8 * 8 for size in x.shape[-2:])
+    x = x[..., :height, :width]
+    network = load_small()
+    with torch.no_grad():
+        ours = network.pixels(network.latents(x)).clamp(-1, 1)
+    small = F.interpolate(x, scale_factor=1 / 8, mode="bicubic", antialias=True)
+    floor = F.interpolate(small, (height, width), mode="bicubic").clamp(-1, 1)
+    assert (ours - x).square().mean() < 0.75 * (floor - x).square().mean()
 
 
 def test_all_it_is_made_of_is_in_use(network):
