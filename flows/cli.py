@@ -137,6 +137,16 @@ COMMANDS = {
             positional="checkpoint",
         ),
         Command(
+            "models",
+            "the video diffusion systems that there are",
+            "List every system with its parameters at the published size, its inputs, stages and status.\n"
+            "With a name: its networks, and each of its training stages.",
+            "rushes models\nrushes models video_ldm",
+            "flows.config:ModelsConfig",
+            "flows.commands:models",
+            positional="system",
+        ),
+        Command(
             "pipeline",
             "curate, select, train and sample as one Prefect flow",
             "Run the flow `pipeline`, the same that the UI launches. It shows in the UI of a running `rushes serve`;\n"

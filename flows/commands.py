@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from curation.policy import SelectionSummary
     from curation.progress import Progress
     from curation.selection.diff import Difference
-    from flows.config import DiffConfig, InspectConfig, PipelineConfig, PreflightConfig, ReportConfig, ServeConfig
+    from flows.config import (
+        DiffConfig,
+        InspectConfig,
+        ModelsConfig,
+        PipelineConfig,
+        PreflightConfig,
+        ReportConfig,
+        ServeConfig,
+    )
     from flows.launch import Event
     from flows.pipeline import PipelineSummary
     from training.config import SampleConfig, TrainStageConfig, TrainStagedConfig
@@ -293,6 +301,24 @@ def sample(config: "SampleConfig") -> int:
     with display.progress() as progress:
         results = _launch(config, progress)
     display.table("Samples", [(r["prompt"] or "(no prompt)", r["mp4"]) for r in results])
+    return 0
+
+
+def models(config: "ModelsConfig") -> int:
+    """List the systems, or tell of one."""
+    from training import systems
+
+    if not config.system:
+        rows = list(systems.table())
+        display.records("Systems", rows, systems.HEAD, [i == 1 for i in range(len(systems.HEAD))])
+        return 0
+    words, networks, stages = systems.about(config.system)
+    print(words)
+    display.records(
+        "Networks, at the published size", networks, ("network", "parameters", "published"), [False, True, True]
+    )
+    if stages:
+        display.records("Stages", stages, ("stage", "network", "trained", "data", "parent"), [False] * 5)
     return 0
 
 

@@ -223,6 +223,13 @@ class DiffConfig(Strict):
     """A Parquet file for the clips that are in one alone, with the reasons of the other; empty writes none."""
 
 
+class ModelsConfig(Strict):
+    """List the systems, or tell of one."""
+
+    system: str = ""
+    """Name of a system, such as video_ldm; empty lists all of them."""
+
+
 class DemoConfig(Strict):
     """From footage to a sampled video in one command."""
 
