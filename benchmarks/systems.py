@@ -127,13 +127,14 @@ def svd_network(trainer: Trainer, image: UNet, steps: int) -> nn.Module:
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
     )
-    network = Folded(SDUNet(sizes), patch).to(trainer.device)
+    unet = SDUNet(sizes)
+    network = Folded(unet, patch).to(trainer.device)
     first = svd.SYSTEM.stage("image_pretrain")
     trainer.fit(network, Training(first.loss, lambda b: {"context": svd_told(b)["context"]}), steps, trainer.frames)
-    return Folded(svd.video_of(network.network, number_dim=32, frames=FRAMES), patch)
+    return Folded(svd.video_of(unet, number_dim=32, frames=FRAMES), patch)
 
 
-def svd_told(batch: Batch) -> dict[str, Tensor]:
+def svd_told(batch: Batch) -> dict[str, Any]:
     """Text, frame rate, and the middle of the motion buckets: the clips have no motion score."""
     fps = batch.told()["fps"]
     return {"context": batch.text * batch.seen[..., None], "numbers": svd.numbers(fps, torch.full_like(fps, 127))}
@@ -159,7 +160,7 @@ def content(x: Tensor) -> Tensor:
     return small @ torch.randn(small.shape[1], TEXT_DIM, generator=torch.Generator().manual_seed(0)).to(x) / 6
 
 
-def gen1_told(batch: Batch) -> dict[str, Tensor]:
+def gen1_told(batch: Batch) -> dict[str, Any]:
     """Content, and in place of depth the brightness, blurred twice."""
     levels = torch.full((len(batch.x),), 2.0, device=batch.x.device)
     return {
@@ -208,6 +209,13 @@ def base_network(trainer: Trainer, image: UNet, steps: int) -> nn.Module:
     return imagen_video.network(imagen_video.Model("base", "base", FRAMES, SIZE, SIZE, int(FPS), sizes))
 
 
+def dit_sample(network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    """Euler's steps along the straight path, guided by the text."""
+    told: dict[str, Any] = dict(batch.told())
+    assert isinstance(network, DiT)
+    return dit.sample(network, batch.x.shape, generator, 30, GUIDANCE, 1.0, **told)
+
+
 def dit_network(trainer: Trainer, image: UNet, steps: int) -> nn.Module:
     """A transformer of four times the image network's width, and twice its patches."""
     patch = 2 * image.config.patch
@@ -218,7 +226,7 @@ TASKS: Mapping[str, Task] = {
     "vdm": Task(vdm_network, partial(by_text, loss=vdm.LOSS), Training(Joint())),
     "dit": Task(
         dit_network,
-        lambda net, batch, generator: dit.sample(net, batch.x.shape, generator, 30, GUIDANCE, 1.0, **batch.told()),
+        dit_sample,
         Training(dit.LOSS),
     ),
     "imagen_video": Task(base_network, by_text, Training(imagen_video.LOSS)),
@@ -261,8 +269,8 @@ def measure(name: str, task: Task, trainer: Trainer, image: UNet, steps: int, ou
     network = task.make(trainer, image, steps).to(trainer.device)
     network.requires_grad_(False)
     examples, trained = trainer.examples, 0
+    one = trainer.held.take(torch.zeros(4, dtype=torch.long, device=trainer.device))
     if task.one_clip:
-        one = trainer.held.take(torch.zeros(4, dtype=torch.long, device=trainer.device))
         examples = trainer.held.take(torch.arange(1, 9, device=trainer.device))
     before = after = trainer.error(network, task.training, examples)
     if task.trains:

@@ -64,8 +64,8 @@ def stages_for(
     videos: int,
     given: Collection[str] = (),
 ) -> list[Stage]:
-    """The stages in order, none without scorers. `cpus` cores may be used; of `videos` at most so many are read at a time;
-    columns `given` are known already.
+    """The stages in order, none without scorers. `cpus` cores may be used; of `videos` at most so many are read at a
+    time; columns `given` are known already.
 
     Pools are as large as cores, cards and memory allow: at most one copy of a stage on each card, and no more copies
     without a card than cores or videos. Without any card no stage asks for one. Raises CurationError with the
