@@ -27,19 +27,20 @@ QUERIES = ("attention.q.weight", "attention.text_q.weight", "attn1.to_q.weight",
 
 
 class TemporalSelfAttention(Inflation):
-    """Attention over time after each attention over space and text, and nothing else."""
+    """Attention over time after each attention over space and text, and nothing else; eight heads where `head_dim` says
+    nothing, as Stable Diffusion 1.5 has everywhere."""
 
-    def __init__(self, head_dim: int = 32) -> None:
+    def __init__(self, head_dim: int | None = None) -> None:
         self.head_dim = head_dim
 
     def attention(self, channels: int, level: int) -> nn.Module:
-        return TemporalAttention(channels, self.head_dim)
+        return TemporalAttention(channels, self.head_dim or channels // 8)
 
 
 def network(image: UNet | SDUNet, seed: int = 0) -> CrossFrame:
     """The video network of an image network's weights: called (z, c_noise, text=... or context=...)."""
     if isinstance(image, SDUNet):
-        video: nn.Module = Timestep(PerFrame(sd_video.inflate(image, TemporalSelfAttention(40), seed)), SCHEDULE)
+        video: nn.Module = Timestep(PerFrame(sd_video.inflate(image, TemporalSelfAttention(), seed)), SCHEDULE)
     else:
         video = inflate(image, seed, TemporalSelfAttention(image.config.head_dim))
     return CrossFrame(video, "first and previous")
