@@ -11,6 +11,14 @@ from torch import Tensor
 from models.diffusion.schedules import Schedule
 
 
+def same_rows(rows: int, told: Mapping[str, Any]) -> None:
+    """Raises ValueError where a tensor of `told` has not a row for each of `rows` samples: one row for several would
+    silently be all of theirs, and several rows for one a batch of their own."""
+    for name, value in told.items():
+        if isinstance(value, Tensor) and value.shape[:1] != (rows,):
+            raise ValueError(f"a batch of {rows} needs {rows} rows of {name}, not shape {tuple(value.shape)}")
+
+
 @dataclass(frozen=True)
 class Guided:
     """x = x_uncond + scale (x_cond - x_uncond), both halves in one network call; made for a sampler.
@@ -34,11 +42,14 @@ class Guided:
     rescale: float = 0.0
 
     def __call__(self, z: Tensor, t: Tensor) -> Tensor:
-        """Guided estimate of x, of z's shape, at the scalar time `t`."""
+        """Guided estimate of x, of z's shape, at the scalar time `t`. Raises ValueError where what is told has not a
+        row for each of z's, or `cond` and `uncond` not the same keys."""
+        same_rows(len(z), self.cond)
         if (not isinstance(self.scale, Tensor) and self.scale == 1) or not self._within(t):
             return self.denoise(z, t, **self.cond)
         if self.cond.keys() != self.uncond.keys():
             raise ValueError(f"guidance needs the same keys twice, not {[*self.cond]} and {[*self.uncond]}")
+        same_rows(len(z), self.uncond)
         both = {key: torch.cat([self.cond[key], self.uncond[key]]) for key in self.cond}
         x_cond, x_uncond = self.denoise(torch.cat([z, z]), t, **both).chunk(2)
         scale = self.scale.to(z) if isinstance(self.scale, Tensor) else self.scale
@@ -91,11 +102,18 @@ class Reconstruction:
     values: Tensor | None = None
 
     def __call__(self, z: Tensor, t: Tensor) -> Tensor:
-        """Guided estimate of x, of z's shape, at the scalar time `t`. Differentiates the network, also in no_grad."""
+        """Guided estimate of x, of z's shape, at the scalar time `t`. Differentiates the network, also in no_grad.
+
+        Raises ValueError where what is measured of x has not the shape of `observed`."""
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             x_hat = self.denoise(z, t)
-            error = (self.measure(x_hat) - self.observed.to(z)).square().sum()
+            measured = self.measure(x_hat)
+            if measured.shape != self.observed.shape:
+                raise ValueError(
+                    f"a measure of shape {tuple(measured.shape)} cannot be {tuple(self.observed.shape)}, as observed"
+                )
+            error = (measured - self.observed.to(z)).square().sum()
             slope = torch.autograd.grad(error, z)[0]
         guided = x_hat.detach() - self.weight / 2 * self.schedule.alpha_sigma(t)[0].to(z) * slope
         if self.known is None or self.values is None:
@@ -109,7 +127,10 @@ def given_frames(
     """Guidance by the frames of `x` (b, c, t, h, w) that the boolean `given` (t,) marks; the others' pixels are unread.
 
     The first ones given is extension in time, every n-th one interpolation (Ho et al. 2022, section 3.1).
+    Raises ValueError where `given` has not an entry for each frame.
     """
+    if given.shape != x.shape[2:3]:
+        raise ValueError(f"{tuple(given.shape)} entries say which of {x.shape[2]} frames are given")
     known = given[:, None, None]
     return Reconstruction(
         denoise, schedule, lambda y: y[:, :, given.to(y.device)], x[:, :, given], weight, known, x.where(known, 0)
@@ -121,12 +142,23 @@ def given_downsampled(
 ) -> Reconstruction:
     """Guidance by a smaller version (b, c, [t,] h, w) of what is drawn: spatial super-resolution.
 
-    The measure is bilinear interpolation with antialiasing, frame by frame (Ho et al. 2022, section 3.1).
+    The measure is bilinear interpolation with antialiasing, frame by frame (Ho et al. 2022, section 3.1). It raises
+    ValueError where `small` is the larger one.
     """
-    return Reconstruction(denoise, schedule, lambda y: downsampled(y, small.shape[-2], small.shape[-1]), small, weight)
+
+    def measure(x: Tensor) -> Tensor:
+        if x.shape[-2] < small.shape[-2] or x.shape[-1] < small.shape[-1]:
+            raise ValueError(f"pictures of {tuple(x.shape[-2:])} have no smaller version of {tuple(small.shape[-2:])}")
+        return downsampled(x, small.shape[-2], small.shape[-1])
+
+    return Reconstruction(denoise, schedule, measure, small, weight)
 
 
 def downsampled(x: Tensor, height: int, width: int) -> Tensor:
-    """(b, c, [t,] h, w) to (b, c, [t,] height, width), bilinear with antialiasing; differentiable."""
-    frames = F.interpolate(x.reshape(-1, 1, *x.shape[-2:]), (height, width), mode="bilinear", antialias=True)
-    return frames.reshape(*x.shape[:-2], height, width)
+    """(b, c, [t,] h, w) to (b, c, [t,] height, width), bilinear with antialiasing; differentiable.
+
+    Half precision goes by way of float32: on the CPU torch has no antialiasing in bfloat16."""
+    frames = x.reshape(-1, 1, *x.shape[-2:])
+    frames = frames if x.dtype == torch.float64 else frames.float()
+    small = F.interpolate(frames, (height, width), mode="bilinear", antialias=True)
+    return small.reshape(*x.shape[:-2], height, width).to(x.dtype)

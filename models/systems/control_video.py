@@ -18,7 +18,7 @@ from models.diffusion.samplers import Denoise, OnStep, ddim_step
 from models.diffusion.samplers import sample as run
 from models.diffusion.schedules import Schedule, expand_to
 from models.layers.frame_attention import attend_to
-from models.systems.frames import STABLE_DIFFUSION, CrossFrame
+from models.systems.frames import STABLE_DIFFUSION, CrossFrame, check_control
 from models.systems.recipe import System
 from models.systems.text2video_zero import paper_size, tiny  # the same image model and ControlNet
 
@@ -46,7 +46,8 @@ class SmoothedDDIM:
     """DDIM with the interleaved-frame smoother: its estimate of x is smoothed where `at` steps are left, this included.
 
     z_s = alpha_s x~ + sigma_s eps: eps stays the network's. Two steps in a row smooth odd and even frames. `decode` and
-    `encode` go to pixels, where interpolators work, and back.
+    `encode` go to pixels, where interpolators work, and back. The default `at` is for 50 steps; () smooths nowhere.
+    Raises ValueError, when called, where no step of `at` is among those that are taken.
     """
 
     interpolate: Interpolate = midpoint
@@ -58,6 +59,8 @@ class SmoothedDDIM:
         self, denoise: Denoise, z: Tensor, schedule: Schedule, times: Tensor, on_step: OnStep | None = None
     ) -> Tensor:
         steps = len(times) - 1
+        if self.at and not any(0 < left <= steps for left in self.at):
+            raise ValueError(f"of {steps} steps none is smoothed: at={tuple(self.at)} counts the steps that are left")
         for i, (t, s) in enumerate(pairwise(times)):
             x_hat = denoise(z, t)
             z = ddim_step(z, x_hat, schedule, t, s)
@@ -96,8 +99,11 @@ class ControlVideo(nn.Module):
         self.cross, self.clip = CrossFrame(image, "all", control), clip
 
     def forward(self, z: Tensor, noise: Tensor, picture: Tensor | None = None, **told: Any) -> Tensor:
-        """`z` (b, c, t, h, w); `picture` (b, c, t, ...), the control's frames."""
-        keys, clips = hierarchy(z.shape[2], self.clip or z.shape[2] + 1)
+        """`z` (b, c, t, h, w); `picture` (b, c, t, ...), the control's frames.
+
+        Raises ValueError where they are fewer than z's, and where clips have no length."""
+        check_control(z, {**told, "picture": picture})
+        keys, clips = hierarchy(z.shape[2], z.shape[2] + 1 if self.clip is None else self.clip)
 
         def through(frames: Sequence[int], **more: Any) -> Tensor:
             at = torch.tensor(frames, device=z.device)

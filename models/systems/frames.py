@@ -1,17 +1,28 @@
 """An image network as one of video without a new weight: frames in its batch, its self-attention across them, and a
 control branch beside it."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.diffusion.guidance import same_rows
 from models.diffusion.schedules import DDPMSchedule, Schedule
 from models.layers.frame_attention import Reach, frame_attention
 
 STABLE_DIFFUSION = DDPMSchedule("scaled_linear", 0.00085, 0.012, spacing="leading", offset=1)
 """The schedule that Stable Diffusion was trained with and is sampled on (Rombach et al. 2022)."""
+
+
+def check_control(z: Tensor, told: Mapping[str, Any]) -> None:
+    """Raises ValueError where a tensor of `told` has not a row for each video of `z` (b, c, t, h, w), or the control's
+    `picture` not a frame for each of its frames: one would control them all."""
+    same_rows(len(z), told)
+    picture = told.get("picture")
+    if picture is not None and picture.shape[2] < z.shape[2]:
+        raise ValueError(f"{picture.shape[2]} control pictures are too few for {z.shape[2]} frames")
 
 
 class PerFrame(nn.Module):
@@ -51,7 +62,9 @@ class CrossFrame(nn.Module):
     def forward(self, z: Tensor, noise: Tensor, picture: Tensor | None = None, **told: Any) -> Tensor:
         """`picture` (b, c, >= t, h, w): the control's frames, of which as many as there are in `z` are taken. Without
         one, nothing is controlled. `told` may have an `attend` that takes the reach's place.
-        Raises ValueError for a picture that there is no control branch for."""
+        Raises ValueError for a picture that there is no control branch for, for fewer pictures than frames, and where
+        something told has not a row for each video."""
+        check_control(z, {**told, "picture": picture})
         attend = told.pop("attend", None) or partial(frame_attention, frames=z.shape[2], reach=self.reach)
         if picture is not None:
             if self.control is None:

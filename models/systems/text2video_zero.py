@@ -32,6 +32,7 @@ class Motion:
     sampler's steps to x_T and `steps` more to x_T', whose moved copies go back to T: by "ddpm", which adds the
     schedule's noise, each frame its own, or by "ddim", without chance. The paper says DDIM, the authors' code is DDPM;
     so are the other defaults, with 50 steps: T = 941, T' = 881, and 12 of 512 pixels a frame.
+    Raises ValueError for another `forward` and for steps below 0.
     """
 
     strength: float = 1.5
@@ -39,6 +40,12 @@ class Motion:
     start: int = 2
     steps: int = 3
     forward: Literal["ddpm", "ddim"] = "ddpm"
+
+    def __post_init__(self) -> None:
+        if self.forward not in ("ddpm", "ddim"):
+            raise ValueError(f"latents go back to T by 'ddpm' or 'ddim', not {self.forward!r}")
+        if min(self.start, self.steps) < 0:
+            raise ValueError(f"a motion of {self.start} and {self.steps} steps goes backwards")
 
 
 def warped(x: Tensor, frames: int, motion: Motion) -> Tensor:
@@ -119,8 +126,10 @@ def sample(
     `denoise(z, t)` estimates x of any number of frames: a `Denoiser` of `network`, guided or not. `sampler` is DDIM by
     default or `DDPM`; it is called step by step, so one with a memory forgets. With a `foreground` mask, broadcast
     against the video, the background follows the first frame's after every step.
-    Raises ValueError where the motion's steps are not fewer than `steps`.
+    Raises ValueError for noise of several frames, and where the motion's steps are not fewer than `steps`.
     """
+    if noise.ndim != 5 or noise.shape[2] != 1:
+        raise ValueError(f"the noise is of the first frame, (b, c, 1, h, w), not {tuple(noise.shape)}")
     motion, sampler = motion or Motion(), sampler or DDIM()
     if motion.start + motion.steps >= steps:
         raise ValueError(f"{steps} steps are too few: the motion's are {motion.start} + {motion.steps}")

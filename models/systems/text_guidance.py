@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.diffusion.guidance import Guided
+from models.diffusion.guidance import Guided, same_rows
 
 
 def drop_text(seen: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -24,11 +24,18 @@ def guided_by_text(
     **conditioning: Any,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """`denoise(z, t)` given `text` (b, n, d) with its mask `seen` (b, n), at `scale` 1 the text's own estimate; above,
-    away from the estimate without text. What else is known, tensors with batch first, both halves are told."""
+    away from the estimate without text. What else is known, tensors with batch first, both halves are told.
+
+    Raises ValueError for a scale without text and, when called, where a tensor has not a row for each of z's."""
     if text is None:
         if scale != 1:
             raise ValueError(f"guidance of {scale:g} needs a text to guide by")
-        return lambda z, t: denoise(z, t, **conditioning)
+
+        def plain(z: Tensor, t: Tensor) -> Tensor:
+            same_rows(len(z), conditioning)
+            return denoise(z, t, **conditioning)
+
+        return plain
     if seen is None:
         seen = text.new_ones(text.shape[:2], dtype=torch.bool)
     cond = {"text": text, "text_mask": seen, **conditioning}

@@ -281,3 +281,46 @@ def test_downsampling_is_frame_by_frame_and_keeps_constants():
     assert downsampled(x, 4, 3).shape == (2, 3, 5, 4, 3)
     torch.testing.assert_close(downsampled(x, 4, 3)[:, :, 2], downsampled(x[:, :, 2], 4, 3))
     torch.testing.assert_close(downsampled(torch.full((1, 3, 8, 8), 0.3), 4, 4), torch.full((1, 3, 4, 4), 0.3))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_made_smaller_too(dtype):
+    x = torch.rand(1, 3, 2, 8, 6, generator=seeded()).to(dtype)
+    out = downsampled(x, 4, 3)
+    assert out.dtype == dtype
+    assert torch.equal(out, downsampled(x.float(), 4, 3).to(dtype))
+    fine = torch.rand(1, 3, 8, 6, dtype=torch.float64, generator=seeded())
+    assert downsampled(fine, 4, 3).dtype == torch.float64
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_what_is_told_has_a_row_for_each_sample(scale):
+    t, one, two = torch.tensor(0.5), {"text": torch.ones(1)}, {"text": torch.ones(2)}
+    with pytest.raises(ValueError, match="a batch of 2 needs 2 rows of text, not shape \\(1,\\)"):
+        Guided(denoise, one, one, scale)(torch.randn(2, 3), t)
+    with pytest.raises(ValueError, match="a batch of 1 needs 1 rows of text"):
+        Guided(denoise, two, two, scale)(torch.randn(1, 3), t)
+    with pytest.raises(ValueError, match="rows of text"):
+        Guided(denoise, two, one, 3.0)(torch.randn(2, 3), t)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 2, 2), (1, 3, 4, 2, 2), (2, 1, 4, 2, 2), (1, 1, 4, 5, 2)], ids=["t", "c", "b", "larger"]
+)
+def test_a_small_video_of_another_shape_is_refused(shape):
+    """Each would broadcast, or be no smaller version at all."""
+    schedule, t = CosineSchedule(), torch.tensor(0.5, dtype=torch.float64)
+    guided = given_downsampled(lambda z, t: 0.5 * z, schedule, torch.zeros(shape), 1.0)
+    with pytest.raises(ValueError, match="as observed|no smaller version"):
+        guided(torch.zeros(VIDEO, dtype=torch.float64), t)
+
+
+def test_given_frames_of_another_shape_are_refused():
+    schedule, t = CosineSchedule(), torch.tensor(0.5, dtype=torch.float64)
+    given_ones = torch.tensor([True, False, False, True])
+    for shape in ((1, 2, 4, 4, 4), (2, 1, 4, 4, 4), (1, 1, 4, 4, 1)):
+        guided = given_frames(lambda z, t: 0.5 * z, schedule, torch.zeros(shape), given_ones)
+        with pytest.raises(ValueError, match="as observed"):
+            guided(torch.zeros(VIDEO, dtype=torch.float64), t)
+    with pytest.raises(ValueError, match="entries say which of 3 frames"):
+        given_frames(lambda z, t: z, schedule, torch.zeros(1, 1, 3, 4, 4), given_ones)

@@ -134,6 +134,17 @@ def test_smoothing_is_of_x_at_the_chosen_steps_and_keeps_eps():
     assert torch.equal(SmoothedDDIM(at=())(denoise, z, schedule, times), DDIM()(denoise, z, schedule, times))
 
 
+def test_a_smoother_that_would_smooth_no_step_is_refused():
+    """The default is for 50 steps: at 18 none has 20 or 19 left."""
+    z, schedule = noise(1, 3, 5, 4, 4), cv.SCHEDULE
+    for steps, at in ((18, (20, 19)), (4, (5,)), (4, (0,))):
+        with pytest.raises(ValueError, match=f"of {steps} steps none is smoothed"):
+            SmoothedDDIM(at=at)(lambda z, t: 0.5 * z, z, schedule, schedule.times(steps))
+    with pytest.raises(ValueError, match="of 4 steps none is smoothed"):
+        cv.sample(lambda z, t: 0.5 * z, z[:, :, :1], 5, schedule, 4)
+    assert SmoothedDDIM()(lambda z, t: 0.5 * z, z, schedule, schedule.times(19)).isfinite().all()
+
+
 def test_smoothing_goes_through_pixels():
     schedule, z = cv.SCHEDULE, noise(1, 3, 5, 4, 4)
     shapes = []
@@ -197,6 +208,20 @@ def test_one_clip_of_all_frames_is_the_sampler_without_hierarchy(image):
     assert torch.equal(*made)
     with pytest.raises(ValueError, match="1 is too short"):
         build(image, clip=1)(first, LABEL[:1], **told(whole, 1))
+    with pytest.raises(ValueError, match="0 is too short"):
+        build(image, clip=0)(first, LABEL[:1], **told(whole, 1))
+
+
+@pytest.mark.parametrize("clip", [None, 3])
+def test_every_frame_needs_its_control_and_every_video_its_text(image, clip):
+    network = build(image, control=control_network(image), clip=clip)
+    x, picture = frames_for(network, 5), pictures_for(network, 5)
+    with pytest.raises(ValueError, match="1 control pictures are too few for 5 frames"):
+        network(x, LABEL, picture=picture[:, :, :1], **told(network))
+    with pytest.raises(ValueError, match="a batch of 2 needs 2 rows of picture"):
+        network(x, LABEL, picture=picture[:1], **told(network))
+    with pytest.raises(ValueError, match="a batch of 2 needs 2 rows of (text|context)"):
+        network(x, LABEL, picture=picture, **told(network, 1))
 
 
 def test_a_long_video_is_sampled_clip_by_clip(image):
@@ -215,7 +240,7 @@ def test_a_long_video_is_sampled_clip_by_clip(image):
 
 
 def test_the_same_noise_and_control_make_the_same_frames(network):
-    video = cv.sample(denoiser(network), frames_for(network, 1, 1), 3, cv.SCHEDULE, 4)
+    video = cv.sample(denoiser(network), frames_for(network, 1, 1), 3, cv.SCHEDULE, 4, SmoothedDDIM(at=(2, 1)))
     torch.testing.assert_close(video, video[:, :, :1].expand_as(video), rtol=0, atol=1e-10)
 
 
@@ -234,7 +259,9 @@ def test_weights_do_not_change(image):
     network = build(image, control=control_network(image), clip=3)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     pictures = pictures_for(network, 4, 1)
-    cv.sample(denoiser(network, picture=pictures), frames_for(network, 1, 1), 4, cv.SCHEDULE, 4)
+    cv.sample(
+        denoiser(network, picture=pictures), frames_for(network, 1, 1), 4, cv.SCHEDULE, 4, SmoothedDDIM(at=(2, 1))
+    )
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert cv.SYSTEM.stages == ()
 

@@ -64,6 +64,10 @@ def test_a_shorter_video_takes_the_first_pictures():
     assert torch.equal(network(x, TIMES, picture=pictures, text=TEXT), cut)
     with pytest.raises(ValueError, match="no control branch"):
         CrossFrame(image, "first")(x, TIMES, picture=pictures)
+    with pytest.raises(ValueError, match="2 control pictures are too few for 3 frames"):
+        network(x, TIMES, picture=pictures[:, :, :2], text=TEXT)
+    with pytest.raises(ValueError, match="2 rows of picture, not shape \\(1, 3, 5, 8, 8\\)"):
+        network(x, TIMES, picture=pictures[:1], text=TEXT)
 
 
 def test_the_timestep_is_the_label_s_time():

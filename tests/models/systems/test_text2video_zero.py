@@ -240,6 +240,23 @@ def test_refusals(ours):
         draw(ours, Motion(steps=4))
     with pytest.raises(ValueError, match="no control branch"):
         CrossFrame(ours.network, "first")(noise(1, 3, 2, 8, 8), LABEL[:1], picture=noise(1, 3, 2, 8, 8))
+    with pytest.raises(ValueError, match="1 control pictures are too few for 4 frames"):
+        draw(ours, Motion(start=1, steps=1), picture=noise(1, 3, 1, 8, 8))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 8, 8), (1, 3, 0, 8, 8), (1, 3, 8, 8)])
+def test_the_noise_is_the_first_frame_s(shape):
+    """That of n frames would make n - 1 frames too many."""
+    with pytest.raises(ValueError, match="the noise is of the first frame"):
+        t2v.sample(lambda z, t: z, noise(*shape), t2v.SCHEDULE, STEPS, 4, torch.Generator(), Motion(start=1, steps=1))
+
+
+def test_a_motion_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="not 'ddmp'"):
+        Motion(forward="ddmp")
+    for steps in ({"start": -1}, {"steps": -2}):
+        with pytest.raises(ValueError, match="goes backwards"):
+            Motion(**steps)
 
 
 def test_the_default_motion_is_from_881_to_941():

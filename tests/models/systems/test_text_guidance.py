@@ -34,3 +34,10 @@ def test_without_text_there_is_nothing_to_be_guided_by():
     assert denoise(torch.zeros(1), torch.tensor(0.0)).item() == 0
     with pytest.raises(ValueError, match="guidance of 2 needs a text"):
         guided_by_text(lambda z, t: z, None, scale=2.0)
+
+
+def test_what_is_told_has_a_row_for_each_sample_with_and_without_text():
+    z, t = torch.zeros(2, 3), torch.tensor(0.5)
+    for text in (None, torch.zeros(2, 4, 5)):
+        with pytest.raises(ValueError, match="a batch of 2 needs 2 rows of fps, not shape \\(1,\\)"):
+            guided_by_text(lambda z, t, **told: z, text, fps=torch.ones(1))(z, t)

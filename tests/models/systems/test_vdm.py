@@ -153,6 +153,15 @@ def test_a_block_without_known_or_new_frames_is_refused(network, known, frames):
         vdm.extend(network, video(4, b=1), video(frames, b=1), known, steps=1)
 
 
+def test_what_does_not_fit_the_noise_is_refused(network):
+    """A small video of one frame, or one text, would be that of all."""
+    with pytest.raises(ValueError, match="as observed"):
+        vdm.super_resolve(network, video(1, size=4), video(2), 1)
+    for scale in (1.0, 3.0):
+        with pytest.raises(ValueError, match="a batch of 2 needs 2 rows of text"):
+            vdm.sample(network, video(2), 1, TEXT[:1], scale=scale)
+
+
 def test_guidance_pulls_the_sample_towards_the_small_video():
     """Over five seeds, of the error of what is known, as without guidance."""
     net = randomised(vdm.network(vdm.TINY), scale=0.05)
