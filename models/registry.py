@@ -15,12 +15,15 @@ NAMES = (
 
 
 def system(name: str) -> System:
-    """The system of that name; dashes stand for underscores. Raises ValueError, with what there is, for another."""
-    key = name.replace("-", "_")
+    """The system of that name, whatever its case; dashes stand for underscores.
+
+    Raises ValueError, with what there is, for another.
+    """
+    key = name.lower().replace("-", "_")
     if key not in NAMES:
         near = difflib.get_close_matches(key, NAMES, 1)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"there is no system {name!r}{meant} There are {', '.join(NAMES)}")
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"there is no system {name!r}.{meant} There are {', '.join(NAMES)}")
     return import_module(f"models.systems.{key}").SYSTEM
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 
+import torch
+
 from models import registry
-from models.systems.recipe import System
+from models.systems.recipe import System, count
 from training.config import SystemName
 from training.errors import TrainingError
 
 Row = tuple[str, ...]
-HEAD: Row = ("system", "parameters", "inputs", "stages", "status")
+HEAD: Row = ("system", "parameters, all networks", "inputs", "stages", "status")
 
 
 def table() -> Iterator[Row]:
@@ -21,9 +23,9 @@ def table() -> Iterator[Row]:
 
 
 def status(system: System) -> str:
-    """How the system is used: which of its training is a command, and which is Python."""
+    """How the system is used: what of its training is a command, and what is Python."""
     if system.name in set(SystemName):
-        return f"rushes train --model.system {system.name}"
+        return f"its temporal layers: rushes train --model.system {system.name}; all of it in Python"
     return (
         "samples with any image network, in Python" if not system.stages else "network, recipe and sampler, in Python"
     )
@@ -36,21 +38,20 @@ def about(name: str) -> tuple[str, list[Row], list[Row]]:
         system = registry.system(name)
     except ValueError as error:
         raise TrainingError(f"system: {error}") from error
-    sizes = registry.sizes(system)
+    with torch.device("meta"):
+        made = system.paper_size()
     networks = [
-        (network, _millions(size), _millions(system.published[network]) if network in system.published else "")
-        for network, size in sizes.items()
+        (key, _millions(count(network)), _millions(system.published[key]) if key in system.published else "")
+        for key, network in made.items()
     ]
-    tiny = system.tiny()
     stages = []
     for stage in system.stages:
-        network = tiny[stage.network]
-        trained, every = stage.parameters(network), list(network.parameters())
-        what = "all" if len(trained) == len(every) else f"{len(trained)} of {len(every)} tensors"
+        trained = sum(p.numel() for p in stage.parameters(made[stage.network]))
+        what = "all" if trained == count(made[stage.network]) else _millions(trained)
         stages.append((stage.name, stage.network, what, ", ".join(stage.data), stage.parent or ""))
     words = "\n".join(filter(None, [system.paper, system.description, system.unpublished, status(system)]))
     return words, networks, stages
 
 
-def _millions(count: int) -> str:
-    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+def _millions(parameters: int) -> str:
+    return f"{parameters / 1e9:.2f} B" if parameters >= 1e9 else f"{parameters / 1e6:.1f} M"

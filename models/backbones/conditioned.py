@@ -25,10 +25,16 @@ class Conditioned(nn.Module):
         self.text = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, embed)) if pooled_text else None
 
     def tokens_of(self, text: Tensor | None, mask: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Text (b, n, text_dim) and its mask (b, n), True where there is a token; none and all where not given."""
+        """Text (b, n, text_dim) and its mask (b, n), True where there is a token; none and all where not given.
+
+        A mask of ones and zeros means the same. Raises ValueError for a text that is not of b rows.
+        """
         if text is None:
             text = like.new_zeros(len(like), 0, self.text_dim)
-        return text, text.new_ones(text.shape[:2], dtype=torch.bool) if mask is None else mask
+        if len(text) != len(like) or (mask is not None and mask.shape != text.shape[:2]):
+            of = None if mask is None else tuple(mask.shape)
+            raise ValueError(f"a batch of {len(like)} needs as many texts: text {tuple(text.shape)}, its mask {of}")
+        return text, text.new_ones(text.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
 
     def embedding(
         self,

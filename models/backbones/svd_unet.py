@@ -223,11 +223,13 @@ class SVDUNet(nn.Module):
         `z` (b, out_channels, t, h, w); `noise` (b,), 0.25 ln sigma; `context` (b, n, cross_attention_dim), of the
         conditioning picture or of a text; `numbers` (b, k), the added time ids: fps, motion bucket and noise
         augmentation where k is 3; `latents` (b, in_channels - out_channels, t or 1, h, w), of the conditioning
-        picture. Raises ValueError where numbers or channels are not the network's.
+        picture. Raises ValueError where numbers or channels are not the network's, or contexts not as many as videos.
         """
         b, _, frames, _, _ = z.shape
         if numbers.shape != (b, self.config.numbers):
             raise ValueError(f"numbers {tuple(numbers.shape)}: the network takes ({b}, {self.config.numbers})")
+        if len(context) != b:
+            raise ValueError(f"{len(context)} contexts for a batch of {b}")
         x = z if latents is None else torch.cat([z, latents.expand(-1, -1, frames, -1, -1)], dim=1)
         if x.shape[1] != self.config.in_channels:
             raise ValueError(f"{x.shape[1]} channels with the latents: the network takes {self.config.in_channels}")

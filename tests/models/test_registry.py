@@ -50,5 +50,6 @@ def test_counting_takes_no_memory():
 
 def test_names_may_have_dashes_and_unknown_ones_are_refused_with_what_there_is():
     assert registry.system("make-a-video").name == "make_a_video"
-    with pytest.raises(ValueError, match=r"no system 'lumire'; did you mean lumiere\? There are vdm, "):
+    assert registry.system("SVD").name == "svd"
+    with pytest.raises(ValueError, match=r"no system 'lumire'\. Did you mean lumiere\? There are vdm, "):
         registry.system("lumire")

@@ -12,8 +12,8 @@ def test_every_system_is_a_row_with_its_size_stages_and_use():
     rows = {row[0]: row for row in systems.table()}
     assert tuple(rows) == NAMES
     assert all(len(row) == len(systems.HEAD) and all(row) for row in rows.values())
-    assert rows["video_ldm"][4] == "rushes train --model.system video_ldm"
-    assert {name for name, row in rows.items() if row[4].startswith("rushes train")} == set(SystemName)
+    assert "rushes train --model.system video_ldm;" in rows["video_ldm"][4]
+    assert {name for name, row in rows.items() if "rushes train" in row[4]} == set(SystemName)
     assert rows["control_video"][3].startswith("none")
     assert rows["imagen_video"][1] == "11.48 B"
 
@@ -22,10 +22,10 @@ def test_one_system_is_told_with_what_is_published_and_what_each_stage_trains():
     words, networks, stages = systems.about("svd")
     assert words.startswith("Blattmann et al. 2023")
     assert ("image_to_video", "1.52 B", "1.52 B") in networks
-    assert [stage[2] for stage in stages[:2]] == ["4 of 208 tensors", "all"]
+    assert [stage[2] for stage in stages[:2]] == ["2.1 M", "all"]
     assert stages[2][4] == "image_pretrain"
 
 
 def test_a_system_that_there_is_not_is_refused_with_the_nearest():
-    with pytest.raises(TrainingError, match=r"system: .* did you mean lumiere\?"):
+    with pytest.raises(TrainingError, match=r"system: .* Did you mean lumiere\?"):
         systems.about("lumire")

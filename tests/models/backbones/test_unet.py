@@ -255,6 +255,21 @@ def test_an_inflation_needs_a_network_of_video():
         UNet(TINY, Pseudo3D())
 
 
+def test_a_mask_of_numbers_is_a_mask(image_network):
+    """Added to the logits as they are, ones and zeros would hide nothing."""
+    x, given = video()[:, :, 0], conditioning()
+    expected = image_network(x, NOISE, **given)
+    for kind in (torch.float64, torch.long):
+        assert torch.equal(image_network(x, NOISE, **{**given, "text_mask": given["text_mask"].to(kind)}), expected)
+
+
+@pytest.mark.parametrize("key", ["text", "text_mask"])
+def test_a_text_of_another_batch_is_refused(image_network, key):
+    x, given = video()[:, :, 0], conditioning()
+    with pytest.raises(ValueError, match="a batch of 2 needs as many texts"):
+        image_network(x, NOISE, **{**given, key: given[key][:1]})
+
+
 def test_samples_of_a_batch_do_not_touch(image_network):
     network, x, given = inflate(image_network), video(), conditioning()
     alone = network(x[:1], NOISE[:1], **{k: v[:1] for k, v in given.items()})
