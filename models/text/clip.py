@@ -23,6 +23,7 @@ class CLIPText(FrozenEncoder):
 
     kinds = ("clip_text_model", "clip")
     architecture = "CLIPTextModel"
+    foreign = r"(vision_model|visual_projection|text_projection|logit_scale)\b|.*\.position_ids$"
     tokenizer_files = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
     def __init__(self, folder: str | Path, see_padding: bool = True, dtype: torch.dtype = torch.float32) -> None:

