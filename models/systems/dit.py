@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.backbones.dit import DiT, DiTConfig
-from models.diffusion.guidance import Guided
+from models.diffusion.guidance import Guided, same_rows
 from models.diffusion.losses import DenoisingLoss, LogitNormalTimes
 from models.diffusion.parameterization import Denoiser, FlowPrediction
 from models.diffusion.samplers import Euler, OnStep
@@ -36,8 +36,9 @@ class PackedLoss:
     ) -> Tensor:
         """Loss per sample, (s,), of clean images and videos (c, t, h, w), padded to `length` tokens where given.
 
-        `told` are the arguments of `DiT.packed`, one row a sample.
+        `told` are the arguments of `DiT.packed`, one row a sample. Raises ValueError for another number of rows.
         """
+        same_rows(len(videos), told)
         device = videos[0].device
         t = self.loss.times(len(videos), self.loss.schedule, generator).to(device)
         alpha, sigma = self.loss.schedule.alpha_sigma(t)
@@ -66,7 +67,11 @@ def sample(
     **told: Tensor,
 ) -> Tensor:
     """Images or video of `shape` (b, c, [t,] h, w) by Euler's steps along the straight path, moved by `shift` towards
-    noise; `told` are the arguments of `DiT.forward`, and at a `scale` above 1 guidance is away from no text."""
+    noise; `told` are the arguments of `DiT.forward`, and at a `scale` above 1 guidance is away from no text.
+
+    Raises ValueError for a scale without text, and where something told has not b rows."""
+    if "text" not in told and scale != 1:
+        raise ValueError(f"guidance of {scale:g} needs a text to guide by")
     schedule = FlowSchedule(shift)
     parameter = next(network.parameters())
     noise = torch.randn(*shape, generator=generator, device=generator.device, dtype=parameter.dtype).to(

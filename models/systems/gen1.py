@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.backbones.unet import UNet, UNetConfig
+from models.diffusion.guidance import same_rows
 from models.diffusion.losses import DenoisingLoss, UniformTimes
 from models.diffusion.parameterization import Denoiser, VPrediction, XPrediction
 from models.diffusion.samplers import DDIM, OnStep, Sampler
@@ -56,7 +57,11 @@ PAPER = UNetConfig(
 
 def blurred(depth: Tensor, levels: Tensor) -> Tensor:
     """`depth` (b, c, [t,] h, w), each sample's blurred and halved `levels` (b,) times, whole numbers, and brought back
-    to its size: the higher t_s, the less structure. The filter, (1, 2, 1) / 4 both ways, is ours."""
+    to its size: the higher t_s, the less structure. The filter, (1, 2, 1) / 4 both ways, is ours.
+
+    Raises ValueError for levels that there are not."""
+    _check_levels(levels)
+    same_rows(len(depth), {"levels": levels})
     made = []
     for picture, level in zip(depth, levels.tolist(), strict=True):
         frames = picture.reshape(-1, 1, *picture.shape[-2:])
@@ -64,6 +69,11 @@ def blurred(depth: Tensor, levels: Tensor) -> Tensor:
             frames = _halved(frames)
         made.append(F.interpolate(frames, picture.shape[-2:], mode="bilinear").reshape(picture.shape))
     return torch.stack(made)
+
+
+def _check_levels(levels: Tensor) -> None:
+    if any(level not in range(LEVELS + 1) for level in levels.flatten().tolist()):
+        raise ValueError(f"levels of blur are whole numbers from 0 to {LEVELS}, not {levels.tolist()}")
 
 
 def _halved(frames: Tensor) -> Tensor:
@@ -89,7 +99,12 @@ class Gen1(nn.Module):
     ) -> Tensor:
         """Of z's shape, (b, c, [t,] h, w). `content` (b, d), an image's embedding, none where unknown; `structure`
         (b, extra_channels, [t,] h, w), blurred to the level `blur` (b,), nothing where unknown. With `images`, every
-        frame by itself, by the image model that is in the network."""
+        frame by itself, by the image model that is in the network.
+
+        Raises ValueError where these have not a row for each of z's, or structure not z's frames and size."""
+        same_rows(len(z), {"content": content, "structure": structure, "blur": blur})
+        if structure is not None and structure.shape[2:] != z.shape[2:]:
+            raise ValueError(f"structure of {tuple(structure.shape[2:])} for latents of {tuple(z.shape[2:])}")
         if structure is None:
             structure = torch.zeros_like(z[:, :1]).expand(-1, self.unet.config.extra_channels, *z.shape[2:])
         if images and z.ndim == 5:
@@ -144,15 +159,20 @@ class Guided:
     """x^i(no c) + temporal (x(no c) - x^i(no c)) + scale (x(c) - x(no c)), with x^i the image model's, frame by frame.
 
     `temporal` above 1 makes frames more alike, below 1 less (Esser et al. 2023: omega_t and omega; the paper guides
-    the mean, which is affine in x with the same weights). At 1 the image model is not called.
+    the mean, which is affine in x with the same weights). At 1 the image model is not called. Raises ValueError for a
+    `scale` without content.
     """
 
     denoise: Denoiser
-    content: Tensor
+    content: Tensor | None
     structure: Tensor
     blur: Tensor
     scale: float = 1.0
     temporal: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.content is None and self.scale != 1:
+            raise ValueError(f"guidance of {self.scale:g} needs a content to guide by")
 
     def __call__(self, z: Tensor, t: Tensor) -> Tensor:
         """Guided estimate of x, of z's shape, at the scalar time `t`."""
@@ -177,7 +197,7 @@ def content_of(prior: Prior, tokens: Tensor, text: Tensor, generator: torch.Gene
 def sample(
     network: nn.Module,
     noise: Tensor,
-    content: Tensor,
+    content: Tensor | None,
     structure: Tensor,
     blur: Tensor,
     scale: float = 1.0,
@@ -188,7 +208,10 @@ def sample(
     on_step: OnStep | None = None,
 ) -> Tensor:
     """Latent video of `noise`'s shape (b, c, t, h, w) with the content (b, d) of an image, or by `content_of` of a
-    text, and the `structure` of a video, blurred to `blur` (b,); the scales are those of `Guided`."""
+    text, or without, and the `structure` of a video, blurred to `blur` (b,); the scales are those of `Guided`.
+
+    Raises ValueError for a scale without content, and for levels of blur that there are not."""
+    _check_levels(blur)
     denoise = Guided(Denoiser(network, VPrediction(), schedule), content, structure, blur, scale, temporal)
     return run(denoise, noise, schedule, steps, sampler or DDIM(), on_step)
 

@@ -80,17 +80,36 @@ def in_time(video: Tensor, times: int, fill: Fill = "repeat") -> Tensor:
 
 
 def raised(model: Model, video: Tensor, fill: Fill = "repeat") -> Tensor:
-    """The model below's `video` (b, c, t, h, w), or image, with the frames and pixels of `model`'s own."""
+    """The model below's `video` (b, c, t, h, w), or image, with the frames and pixels of `model`'s own.
+
+    Raises ValueError for an image where frames are filled in."""
     if model.kind == "ssr":
         return enlarged(video, model.height, model.width)
+    _needs_frames(model, video)
     return in_time(video, model.frames // video.shape[2], fill)
 
 
 def lowered(model: Model, below: Model, video: Tensor) -> Tensor:
-    """What the model `below` would give for a clean `video` of `model`'s: fewer pixels, or every n-th frame."""
+    """What the model `below` would give for a clean `video` of `model`'s: fewer pixels, or every n-th frame. Raises
+    ValueError for an image where frames are filled in."""
     if model.kind == "ssr":
         return downsampled(video, below.height, below.width)
+    _needs_frames(model, video)
     return video[:, :, :: model.frames // below.frames]
+
+
+def _needs_frames(model: Model, video: Tensor) -> None:
+    if video.ndim != 5:
+        raise ValueError(f"{model.name} fills in frames of a video (b, c, t, h, w), not of {tuple(video.shape)}")
+
+
+def _fits(model: Model, picture: Tensor, shape: tuple[int, ...]) -> None:
+    """Raises ValueError where what is given is not of the shape that is to be made."""
+    if picture.shape != shape:
+        raise ValueError(
+            f"{model.name} makes (t, h, w) = {model.shape}: with {tuple(picture.shape)} given, "
+            f"{tuple(shape)} cannot be made"
+        )
 
 
 @dataclass(frozen=True)
@@ -107,19 +126,21 @@ class CascadeLoss:
         self, network: UNet, x: Tensor, generator: torch.Generator, text: Tensor, text_mask: Tensor | None = None
     ) -> Tensor:
         """Loss per sample, (b,), of clean `x` (b, 3, t, h, w), given `text` (b, n, d), T5's states: no gradient goes
-        there. Images (b, 3, h, w) train the base model and SSR too."""
+        there. Images (b, 3, h, w) train the base model and SSR too. Raises ValueError for images where frames are
+        filled in, and for frames or pixels that are not those of `model`."""
         seen = torch.ones_like(text[..., 0], dtype=torch.bool) if text_mask is None else text_mask
         told: dict[str, Any] = {"text": text.detach(), "text_mask": drop_text(seen, self.drop, generator)}
         if self.below is None:
             return LOSS(network, x, generator, **told)
         picture = raised(self.model, lowered(self.model, self.below, x), self.fill)
+        _fits(self.model, picture, x.shape)
         t = UniformTimes()(len(x), SCHEDULE, generator).to(x.device)
         return LOSS(labelled(network), x, generator, **told, **given(picture, t, generator))
 
 
 def oscillating(steps: int, high: float = 15.0, low: float = 1.0, first: int = 10) -> list[float]:
     """A guidance weight for each step: `high` for the `first` ones, then `low` and `high` in turn (section 2.6). How
-    many the first ones are, the paper leaves open."""
+    many the first ones are, the paper leaves open; up to `first` steps are all at `high`, and none oscillates."""
     return [high if i < first or (i - first) % 2 else low for i in range(steps)]
 
 
@@ -137,22 +158,29 @@ def draw(
     below: Tensor | None = None,
     seen: Tensor | None = None,
     steps: int | None = None,
-    weight: float = 6.0,
+    weight: float | None = None,
     snr: float = 5.0,
     fill: Fill = "repeat",
 ) -> Tensor:
     """The model's video (b, 3, t, h, w) of `text` (b, n, d), given the video `below`, noised to `snr` (section 2.5).
 
-    `weight` 0 is without guidance, which a distilled network does not need; guidance oscillates where the model does.
+    `weight` is by default the paper's 6, or where the model's guidance oscillates 15, and is then the high one, between
+    which and 1 it goes. 0 is without guidance, which a distilled network does not need. Raises ValueError where `below`
+    has not as many videos as there are texts, or not what `model` makes larger.
     """
+    shape = (len(text), 3, *model.shape)
     told: dict[str, Tensor] = {}
     if below is not None:
-        told = given(raised(model, below, fill), at_snr(snr, len(below)), generator)
+        picture = raised(model, below, fill)
+        _fits(model, picture, shape)
+        told = given(picture, at_snr(snr, len(below)), generator)
         network = labelled(network)
     times = LOSS.schedule.times(steps or model.steps, text.device)
-    weights = [weight] * len(times) if weight == 0 or not model.oscillates else oscillating(len(times))
+    if weight is None:
+        weight = 15.0 if model.oscillates else 6.0
+    weights = oscillating(len(times), weight, min(1.0, weight)) if model.oscillates else [weight] * len(times)
     denoise = stepwise(lambda scale: guided_by_text(denoiser(LOSS, network), text, seen, scale, **told), times, weights)
-    noise = unit((len(text), 3, *model.shape), generator, text)
+    noise = unit(shape, generator, text)
     return DDIM()(denoise, prior(noise, LOSS.schedule, times), LOSS.schedule, times)
 
 
@@ -163,9 +191,10 @@ def samples(
     generator: torch.Generator,
     seen: Tensor | None = None,
     steps: int | None = None,
-    weight: float = 6.0,
+    weight: float | None = None,
 ) -> Iterator[tuple[Model, Tensor]]:
-    """Through the whole cascade: each model with what it made, (b, 3, t, h, w). The last one's is the video."""
+    """Through the whole cascade: each model with what it made, (b, 3, t, h, w). The last one's is the video; `weight`
+    is as in `draw`, the same for all."""
     video = None
     for model in models:
         video = draw(model, networks[model.name], text, generator, video, seen, steps, weight)

@@ -86,7 +86,9 @@ def interpolate(
     network: UNet, video: Tensor, embedding: Tensor, skip: int, generator: torch.Generator, steps: int, fps: Tensor
 ) -> Tensor:
     """up_F: skip - 1 new frames between two of `video` (b, 3, t, h, w), at the new rate `fps` (b,). The given frames
-    pass through as they are."""
+    pass through as they are. Raises ValueError for a skip below 1."""
+    if skip < 1:
+        raise ValueError(f"a skip of {skip}: there are skip - 1 new frames between two, so it is 1 or more")
     b, c, t, h, w = video.shape
     known = torch.arange((t - 1) * skip + 1, device=video.device) % skip == 0
     spread = video.new_zeros(b, c, len(known), h, w)

@@ -65,8 +65,11 @@ class System:
     unpublished: str = ""  # why there are none, or not for all
 
     def stage(self, name: str) -> Stage:
-        """Raises KeyError where there is none of that name."""
-        return {stage.name: stage for stage in self.stages}[name]
+        """Raises KeyError, which says what there is, where there is none of that name."""
+        stages = {stage.name: stage for stage in self.stages}
+        if name not in stages:
+            raise KeyError(f"{self.name} has no stage {name!r}; it has {[*stages]}")
+        return stages[name]
 
 
 def count(network: nn.Module) -> int:

@@ -86,3 +86,19 @@ def test_its_stages_train_everything():
     assert dit.SYSTEM.stage("finetune").parent == "pretrain"
     assert isinstance(net, DiT)
     assert net.config == DiTConfig(width=48, depth=2, head_dim=12, text_dim=16)
+
+
+@pytest.mark.parametrize("scale", [0.0, 3.0])
+def test_guidance_needs_a_text(scale):
+    with pytest.raises(ValueError, match=f"guidance of {scale:g} needs a text"):
+        dit.sample(network(), (1, 4, 4, 6), torch.Generator(), 1, scale)
+
+
+@pytest.mark.parametrize("name", [*TOLD])
+def test_what_is_told_has_a_row_for_each_sample(name):
+    net, told = network(), {**TOLD, name: TOLD[name][:1]}
+    with pytest.raises(ValueError, match=f"a batch of 2 needs 2 rows of {name}"):
+        dit.PackedLoss()(net, [draw(4, 1, 4, 4), draw(4, 2, 4, 4)], torch.Generator(), **told)
+    for scale in (1.0, 3.0):
+        with pytest.raises(ValueError, match=f"a batch of 2 needs 2 rows of {name}"):
+            dit.sample(net, (2, 4, 4, 4), torch.Generator(), 1, scale, **told)

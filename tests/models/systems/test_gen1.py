@@ -271,3 +271,32 @@ def test_paper_size():
 
 def test_page():
     assert page_holds("gen1", gen1.SYSTEM)["edited"].shape == (1, 4, 4, 8, 8)
+
+
+@pytest.mark.parametrize("level", [-1.0, 7.5, 8.0, 2.5, float("nan")])
+def test_levels_of_blur_that_there_are_not_are_refused(network, level):
+    with pytest.raises(ValueError, match="whole numbers from 0 to 7"):
+        gen1.blurred(depth(), torch.tensor([2.0, level]))
+    with pytest.raises(ValueError, match="whole numbers from 0 to 7"):
+        gen1.sample(network, video(), CONTENT, depth(), torch.tensor([2.0, level]), steps=1)
+
+
+def test_structure_has_the_video_s_frames_and_all_a_row_for_each(network):
+    """Depth of one frame would be that of all."""
+    loss = gen1.SYSTEM.stage("blur").loss
+    with pytest.raises(ValueError, match=r"structure of \(1, 8, 8\) for latents of \(4, 8, 8\)"):
+        loss(network, video(), torch.Generator(), depth=depth(1), content=CONTENT)
+    with pytest.raises(ValueError, match=r"structure of \(1, 8, 8\) for latents of \(4, 8, 8\)"):
+        gen1.sample(network, video(), CONTENT, depth(1), BLUR, steps=1)
+    with pytest.raises(ValueError, match="rows of levels"):
+        loss(network, video(), torch.Generator(), depth=depth(b=1), content=CONTENT)
+    for name, value in GIVEN.items():
+        with pytest.raises(ValueError, match=f"a batch of 2 needs 2 rows of {name}"):
+            network(video(), LABEL, **{**GIVEN, name: value[:1]})
+
+
+def test_guidance_needs_a_content(network):
+    for scale in (0.0, 3.0):
+        with pytest.raises(ValueError, match="needs a content"):
+            gen1.sample(network, video(), None, depth(), BLUR, scale=scale, steps=1)
+    assert gen1.sample(network, video(), None, depth(), BLUR, steps=1).shape == video().shape

@@ -318,3 +318,59 @@ def test_checkpointing_changes_nothing(networks, name):
 
 def test_the_page_runs_and_its_tests_exist():
     assert page_holds("imagen_video", iv.SYSTEM)["video"].shape == (1, 3, 16, 12, 20)
+
+
+def weights_of(model, network, monkeypatch, **how):
+    """The scales that a model's steps are guided by."""
+    used = []
+
+    def watched(denoise, text, seen, scale, **told):
+        used.append(scale)
+        return lambda z, t: z
+
+    monkeypatch.setattr(iv, "guided_by_text", watched)
+    iv.draw(model, network, TEXT, random_start(), None, **how)
+    return used
+
+
+def test_the_weight_that_is_given_is_the_high_one(networks, monkeypatch):
+    """The paper's 15 or 6 where none is; none of both at 0."""
+    base, network = MODELS["base"], networks["base"]
+    assert weights_of(base, network, monkeypatch, steps=13) == [16.0] * 10 + [2.0, 16.0, 2.0]
+    assert weights_of(base, network, monkeypatch, steps=13, weight=3.0) == [4.0] * 10 + [2.0, 4.0, 2.0]
+    assert weights_of(base, network, monkeypatch, steps=12, weight=0.0) == [1.0] * 12
+    steady = replace(base, oscillates=False)
+    assert weights_of(steady, network, monkeypatch, steps=3) == [7.0] * 3
+    assert weights_of(steady, network, monkeypatch, steps=3, weight=9.0) == [10.0] * 3
+    assert iv.oscillating(8) == [15.0] * 8
+
+
+def test_another_weight_draws_another_video_where_guidance_oscillates(networks):
+    one, other = (
+        iv.draw(MODELS["base"], networks["base"], TEXT, random_start(), steps=1, weight=weight) for weight in (3.0, 9.0)
+    )
+    assert (one - other).abs().max() > 1e-4
+
+
+def test_images_do_not_train_what_fills_in_frames(networks):
+    image = clip("tsr1")[:, :, 0]
+    with pytest.raises(ValueError, match="tsr1 fills in frames of a video"):
+        LOSSES["tsr1"](networks["tsr1"], image, random_start(), text=TEXT)
+    with pytest.raises(ValueError, match="tsr1 fills in frames of a video"):
+        iv.draw(MODELS["tsr1"], networks["tsr1"], TEXT, random_start(), clip("base")[:, :, 0], steps=1)
+    assert LOSSES["ssr1"](networks["ssr1"], clip("ssr1")[:, :, 0], random_start(), text=TEXT).shape == (2,)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (8, 4, 4), (1, 4, 4)])
+def test_clips_of_other_frames_are_refused(networks, shape):
+    with pytest.raises(ValueError, match=r"tsr1 makes \(t, h, w\) = \(4, 4, 4\).* cannot be made"):
+        LOSSES["tsr1"](networks["tsr1"], noise(2, 3, *shape), random_start(), text=TEXT)
+
+
+def test_clips_of_other_sizes_are_refused(networks):
+    for video in (noise(2, 3, 4, 8, 8), noise(2, 3, 8, 6)):
+        with pytest.raises(ValueError, match=r"ssr1 makes \(t, h, w\) = \(4, 6, 8\).* cannot be made"):
+            LOSSES["ssr1"](networks["ssr1"], video, random_start(), text=TEXT)
+    for below in (clip("base"), clip("tsr1", b=1)):
+        with pytest.raises(ValueError, match="cannot be made"):
+            iv.draw(MODELS["ssr1"], networks["ssr1"], TEXT, random_start(), below, steps=1)

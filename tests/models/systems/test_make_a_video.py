@@ -254,3 +254,9 @@ def test_the_paper_size_is_counted_without_memory():
 
 def test_the_page_runs_and_its_tests_exist():
     assert page_holds("make_a_video", mav.SYSTEM)["video"].shape == (1, 3, 5, 32, 32)
+
+
+@pytest.mark.parametrize("skip", [0, -2])
+def test_a_skip_below_one_is_refused(networks, skip):
+    with pytest.raises(ValueError, match=f"a skip of {skip}"):
+        mav.interpolate(networks["interpolation"], clip(2), EMBEDDING, skip, torch.Generator(), 1, FPS)

@@ -32,5 +32,5 @@ def test_a_system_is_looked_up_and_counted_where_nothing_is_stored():
     with torch.device("meta"):
         assert count(system.paper_size()) == 2 * 3 + 3 + 9
     assert system.stage("motion") is stage
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match=r"s has no stage 'nothing'; it has \['motion'\]"):
         system.stage("nothing")
