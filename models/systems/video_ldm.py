@@ -126,7 +126,9 @@ def network(image: UNet | SDUNet, seed: int = 0, given: int = 0) -> nn.Module:
 
 def context(latents: Tensor, known: Tensor) -> Tensor:
     """What a model that predicts is given, (b, c + 1, t, h, w): `latents` (b, c, t, h, w) where `known` (t,) or (b, t),
-    bool, zeros elsewhere, and the mask."""
+    bool, zeros elsewhere, and the mask. Raises ValueError where `known` has not an entry for each frame."""
+    if known.shape not in (latents.shape[2:3], (len(latents), latents.shape[2])):
+        raise ValueError(f"known of shape {tuple(known.shape)} for {len(latents)} videos of {latents.shape[2]} frames")
     mask = known.expand(len(latents), -1)[:, None, :, None, None].to(latents)
     return torch.cat([latents * mask, mask.expand_as(latents[:, :1])], dim=1)
 
@@ -143,8 +145,15 @@ def sample(
     """Latent video of `noise`'s shape (b, c, t, h, w); where `known` (t,), it is `latents`, exactly.
 
     `denoise` is told `context(latents, known)` as `extra`, guided or not: away from empty context is the paper's
-    context guidance.
+    context guidance. Raises ValueError for one of `known` and `latents` without the other, or of other frames.
     """
+    if (known is None) != (latents is None):
+        raise ValueError("what is known are the latents where the mask says so: both are given or neither")
+    if known is not None and latents is not None:
+        if known.shape != noise.shape[2:3]:
+            raise ValueError(f"known of shape {tuple(known.shape)} for {noise.shape[2]} frames")
+        if latents.shape != noise.shape:
+            raise ValueError(f"latents of shape {tuple(latents.shape)} for noise of {tuple(noise.shape)}")
     video = run(denoise, noise, schedule, steps, sampler or DDIM())
     if known is None or latents is None:
         return video

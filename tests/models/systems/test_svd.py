@@ -349,3 +349,13 @@ def test_the_page_holds():
     names = page_holds("svd", svd.SYSTEM)
     assert names["video"].shape == (1, 4, 5, 8, 8)
     assert names["loss"].shape == (2,)
+
+
+def test_a_context_of_another_batch_is_refused(networks):
+    """In training and in sampling: one would be that of all."""
+    network = networks["image_to_video"]
+    given = {**told(network), "context": told(network)["context"][:1]}
+    with pytest.raises(ValueError, match="1 contexts for a batch of 2"):
+        svd.SYSTEM.stage("finetune").loss(network, batch(network), random_generator(), **given)
+    with pytest.raises(ValueError, match="a batch of 2 needs 2 rows of context"):
+        svd.sample(network, batch(network), given, steps=1)

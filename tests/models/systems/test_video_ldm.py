@@ -302,3 +302,26 @@ def test_paper_size():
 
 def test_page():
     assert page_holds("video_ldm", ldm.SYSTEM)["video"].shape == (1, 4, 33, 8, 8)
+
+
+def test_what_is_known_is_told_of_every_frame():
+    """An entry for one frame would be that of all."""
+    latents = video()
+    for known in (torch.ones(1, dtype=torch.bool), torch.ones(5, dtype=torch.bool), torch.ones(1, 4), torch.ones(2, 1)):
+        with pytest.raises(ValueError, match="for 2 videos of 4 frames"):
+            ldm.context(latents, known)
+
+
+def test_what_is_known_is_given_with_its_latents():
+    known, latents = torch.tensor([True, False, False, True]), video()
+
+    def made(known, latents):
+        return ldm.sample(lambda z, t: 0.5 * z, video(seed=2), known, latents, steps=2)
+
+    for one in ((known, None), (None, latents)):
+        with pytest.raises(ValueError, match="both are given or neither"):
+            made(*one)
+    with pytest.raises(ValueError, match=r"known of shape \(1,\) for 4 frames"):
+        made(known[:1], latents)
+    with pytest.raises(ValueError, match=r"latents of shape \(2, 4, 1, 8, 8\) for noise"):
+        made(known, latents[:, :, :1])
