@@ -374,3 +374,15 @@ def test_clips_of_other_sizes_are_refused(networks):
     for below in (clip("base"), clip("tsr1", b=1)):
         with pytest.raises(ValueError, match="cannot be made"):
             iv.draw(MODELS["ssr1"], networks["ssr1"], TEXT, random_start(), below, steps=1)
+
+
+@pytest.mark.parametrize("name", ["tsr1", "ssr1"])
+def test_the_cascade_trains_and_draws_in_bf16_on_the_cpu(name):
+    """Where pictures are made smaller, too, which torch does not in that precision there."""
+    model, below = MODELS[name], MODELS["base" if name == "tsr1" else "tsr1"]
+    network, text = randomised(iv.network(model)).bfloat16(), TEXT.bfloat16()
+    loss = LOSSES[name](network, clip(name).bfloat16(), random_start(), text=text)
+    assert loss.isfinite().all()
+    drawn = iv.draw(model, network, text, random_start(), clip(below.name).bfloat16(), steps=1)
+    assert drawn.dtype == torch.bfloat16
+    assert drawn.isfinite().all()
