@@ -24,7 +24,7 @@ from models.autoencoders.small import SmallAutoencoder, SmallConfig, save_small
 from training.autoencoder_run import Run, Settings
 from training.checkpoint import write_atomic
 from training.errors import TrainingError
-from training.footage import Crops, Footage, held_out, pack, read_footage
+from training.footage import Crops, Footage, held_out, only_packed, pack, read_footage
 from training.reconstruction import card, measure
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -42,19 +42,24 @@ def train(
     save_every: int = 2000,
     log_every: int = 50,
     compiled: bool = False,
+    packed: bool = False,
     now: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Train until `settings.steps`, or for `stop_after` seconds: then False. A run in `out` goes on.
 
-    On the CPU a resumed run is bit-identical to one that was never interrupted. Raises TrainingError.
+    On the CPU a resumed run is bit-identical to one that was never interrupted. `packed`: the footage was taken as it
+    is, so that a run resumed may say anything of how videos are read. Raises TrainingError.
     """
-    began, place = now(), torch.device(device)
+    for name, every in (("save-every", save_every), ("log-every", log_every)):
+        if every < 1:
+            raise TrainingError(f"--{name} {every}: must be at least 1")
+    began, place = now(), _device(device)
     unseen = held_out(footage, settings.share)
     run = Run(settings, place)
     if settings.crop % run.network.factor:
         raise TrainingError(f"--crop {settings.crop}: must be a multiple of {run.network.factor}")
     if (out / CHECKPOINT).is_file():
-        run.restore(out / CHECKPOINT)
+        run.restore(out / CHECKPOINT, ("short", "frames") if packed else ())
     crops = Crops({name: f for name, f in footage.items() if name not in unseen}, settings.crop, place)
     on_event({"event": "footage", "training": len(crops.videos), "held_out": sorted(unseen), "step": run.step})
     if compiled:
@@ -82,6 +87,14 @@ def train(
     run.save(out / CHECKPOINT)
     finish(run, footage, unseen, crops, out, on_event)
     return run.step >= settings.steps
+
+
+def _device(name: str) -> torch.device:
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError, ValueError) as error:  # AssertionError: torch was built without it
+        raise TrainingError(f"--device {name}: there is none here ({f'{error}'.partition(chr(10))[0]})") from error
 
 
 def finish(run: Run, footage: Footage, unseen: set[str], crops: Crops, out: Path, on_event: OnEvent) -> None:
@@ -168,13 +181,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns the exit code."""
     given = vars(parser().parse_args(arguments))
-    if given["threads"]:
+    if given["threads"] > 0:
         torch.set_num_threads(given["threads"])
     lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     network = SmallConfig.of({f.name: lists[f.name] for f in fields(SmallConfig) if f.name in lists})
     chosen: dict[str, Any] = {f.name: lists[f.name] for f in fields(Settings) if f.name in lists}
-    settings = replace(Settings(**chosen), network=network)
     try:
+        settings = Settings(**chosen, network=network)
         if given["pack"]:
             footage, skipped = pack(given["source"], given["out"], settings.short, settings.frames)
             tell({"event": "packed", "bytes": given["out"].stat().st_size, "skipped": skipped,
@@ -183,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
         footage, skipped = read_footage(given["source"], settings.short, settings.frames)
         for reason in skipped:
             tell({"event": "skipped", "reason": reason})
-        out = given["out"]
+        out, packed = given["out"], only_packed(given["source"])
         out.mkdir(parents=True, exist_ok=True)
 
         def on_event(event: dict[str, Any]) -> None:
@@ -192,9 +205,12 @@ def main(arguments: list[str] | None = None) -> int:
                 file.write(json.dumps(event) + "\n")
 
         more = {key: given[key] for key in ("device", "stop_after", "save_every", "log_every")}
-        train(settings, footage, out, on_event, compiled=given["compile"], **more)
+        train(settings, footage, out, on_event, compiled=given["compile"], packed=packed, **more)
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        print(f"error: {given['out']}: cannot be written ({error.strerror})", file=sys.stderr)
         return 2
     return 0
 

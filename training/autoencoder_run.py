@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -45,6 +46,31 @@ class Settings:
     seed: int = 0
     bf16: bool = False
     network: SmallConfig = field(default_factory=SmallConfig)
+
+    def __post_init__(self) -> None:
+        """Raises TrainingError for a value that no training has."""
+        for owner in (self, self.network):
+            for name, least in LEAST.items():
+                value = getattr(owner, name, least)
+                for one in value if isinstance(value, tuple) else (value,):
+                    if not (math.isfinite(one) and one >= least):
+                        raise TrainingError(f"--{name.replace('_', '-')} {one}: must be a number, at least {least}")
+        if self.lr == 0:
+            raise TrainingError("--lr 0: must be more")
+        if self.share >= 1:
+            raise TrainingError(f"--share {self.share}: must be less than 1, or nothing is left to train on")
+        if self.perceptual and not self.trunk:
+            raise TrainingError("--perceptual: needs --trunk, the weights that its features are of")
+
+
+LEAST: dict[str, int] = {
+    **dict.fromkeys(("steps", "batch", "crop", "discriminator_width", "ema", "short", "frames", "latent_channels"), 1),
+    **dict.fromkeys(("encoder_widths", "decoder_widths"), 1),
+    **dict.fromkeys(("encoder_blocks", "decoder_blocks", "warmup"), 0),
+    **dict.fromkeys(("lr", "kl", "perceptual", "adversarial", "share"), 0),
+    "adversarial_from": -1,
+}
+"""The least value of the settings of a training and of its network."""
 
 
 class Run:
@@ -113,12 +139,17 @@ class Run:
         about = {KEY: json.dumps({"step": self.step, "settings": asdict(self.settings)})}
         write_atomic(path, lambda temporary: save_file(tensors, temporary, about))
 
-    def restore(self, path: Path) -> None:
-        """Go on from what `save` wrote. Raises TrainingError where it was another run's."""
+    def restore(self, path: Path, ignored: Collection[str] = ()) -> None:
+        """Go on from what `save` wrote. Raises TrainingError where it was another run's, naming the settings that
+        differ; `ignored` are those that may."""
         with safe_open(path, "pt") as file:  # on the CPU, where AdamW keeps its step counter
             about = json.loads((file.metadata() or {}).get(KEY, "{}"))
-            if about.get("settings") != json.loads(json.dumps(asdict(self.settings))):
-                raise TrainingError(f"{path}: of a run with other settings; give those or another folder")
+            there, here = about.get("settings", {}), json.loads(json.dumps(asdict(self.settings)))
+            there, here = ({**all_of.pop("network", {}), **all_of} for all_of in (there, here))
+            differ = [name for name in here if name not in ignored and there.get(name) != here[name]]
+            if differ:
+                said = ", ".join(f"--{n.replace('_', '-')} {there.get(n)} there, {here[n]} here" for n in differ)
+                raise TrainingError(f"{path}: of a run with other settings ({said}); give those or another folder")
             groups: dict[str, dict[str, Tensor]] = {}
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 group, name = key.split(".", 1)

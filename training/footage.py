@@ -48,6 +48,12 @@ def read_footage(source: str | Path, short: int = 256, frames: int = 64) -> tupl
     return footage, skipped
 
 
+def only_packed(source: str | Path) -> bool:
+    """Whether footage is all of packed files, which are taken as they are."""
+    path = Path(source)
+    return not any(file.suffix in VIDEOS for file in (path.iterdir() if path.is_dir() else [path]))
+
+
 def read_video(path: Path, short: int, frames: int) -> np.ndarray:
     """At most `frames` upright frames spread over a video, `short` pixels on the short side: uint8 (n, h, w, 3).
 

@@ -3,6 +3,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -181,6 +182,46 @@ def test_the_command_packs_trains_and_goes_on(footage, tmp_path, capsys):
 def test_bad_input_is_one_line_and_two(tmp_path, capsys):
     assert main([str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+BAD = [
+    ["--batch", "0"], ["--save-every", "0"], ["--log-every", "0"], ["--frames", "0"], ["--lr", "nan"], ["--lr", "0"],
+    ["--share", "1"], ["--encoder-widths", "0", "0", "0"], ["--perceptual", "1"], ["--device", "nonsense"],
+]  # fmt: skip
+if not torch.cuda.is_available():
+    BAD.append(["--device", "cuda"])
+
+
+@pytest.mark.parametrize("given", BAD, ids=" ".join)
+def test_a_setting_that_no_training_has_is_named_in_one_line(frames, tmp_path, capsys, given):
+    np.savez(tmp_path / "frames.npz", **frames)
+    assert main([str(tmp_path / "frames.npz"), str(tmp_path / "out"), "--steps", "1", *SIZES, *given]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith(f"error: {given[0]}")
+    assert "--trunk" in said or given[0] != "--perceptual"
+
+
+def test_a_file_in_place_of_the_runs_folder_is_named(frames, tmp_path, capsys):
+    np.savez(tmp_path / "frames.npz", **frames)
+    (tmp_path / "out").write_text("")
+    assert main([str(tmp_path / "frames.npz"), str(tmp_path / "out"), "--steps", "1", *SIZES]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert str(tmp_path / "out") in said
+
+
+def test_a_resumed_run_says_what_differs_and_how_videos_are_read_is_nothing_to_a_packed_file(frames, tmp_path, capsys):
+    np.savez(tmp_path / "frames.npz", **frames)
+    command = [str(tmp_path / "frames.npz"), str(tmp_path / "out"), "--steps", "1", *SIZES]
+    assert main(command) == 0
+    assert main([*command, "--frames", "9", "--short", "99"]) == 0
+    capsys.readouterr()
+    assert main([*command, "--lr", "0.5", "--decoder-widths", "8", "8", "9"]) == 2
+    said = capsys.readouterr().err
+    assert "--lr 0.0004 there, 0.5 here" in said
+    assert "--decoder-widths [8, 8, 8] there, [8, 8, 9] here" in said
+    assert "--batch" not in said
 
 
 def test_help_names_every_setting(capsys):
