@@ -5,12 +5,13 @@ in a variant ("fp16"). Our networks carry the same parameter names, so that noth
 """
 
 import json
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from types import UnionType
+from typing import Any, Literal, Protocol, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -52,13 +53,18 @@ def load(
     `diffusion_pytorch_model.fp16.safetensors`. `rename` gives a file's key its present name, for files of an old
     format. Memory holds the weights once: the network is made on the meta device, tensors are read one by one.
 
-    Raises PretrainedError for a folder without weights or configuration, settings that `network` does not know, and
-    keys or shapes that are not exactly its own.
+    Raises PretrainedError for a folder without weights or configuration, settings that `network` does not know or
+    cannot have, keys or shapes that are not exactly its own, and a `dtype` that weights cannot have.
     """
     folder = Path(folder)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise PretrainedError(f"dtype = {dtype!r} for {folder}: weights need one of floats, such as torch.float16")
     config = read_config(folder)
-    with torch.device("meta"):
-        made = network.from_config(config)
+    try:
+        with torch.device("meta"):
+            made = network.from_config(config)
+    except (ValueError, RuntimeError) as error:  # torch's own too, of sizes that nothing has
+        raise PretrainedError(f"{folder / CONFIG}: {error}") from error
     assert isinstance(made, nn.Module)
     wanted = {key: tuple(tensor.shape) for key, tensor in made.state_dict().items()}
     if unheld := [name for name, _ in made.named_buffers() if name not in wanted]:
@@ -97,16 +103,19 @@ def settings(
 
     `class_name` is the format's name for the network. `fixed` are settings of which only one value is supported (a
     tuple: any of these); `ignored` say nothing about what is computed. Lists become tuples, and names that begin with
-    an underscore are the format's own. Raises PretrainedError naming every setting that is unknown or unsupported.
+    an underscore are the format's own. Raises PretrainedError naming every setting that is unknown, unsupported or not
+    of its type in `known`; whole numbers are sizes, at least 1, and lists are not empty.
     """
     kind = config.get("_class_name", class_name)
     if kind != class_name:
-        raise PretrainedError(f"{CONFIG} is that of a {kind}, not of a {class_name}: give the folder of the latter")
-    names, values, wrong = {field.name for field in fields(known)}, {}, []  # type: ignore[arg-type]
+        raise PretrainedError(f"{CONFIG} is that of {_a(kind)}, not of {_a(class_name)}: give the folder of the latter")
+    hints, values, wrong = get_type_hints(known), {}, []
     for name, given in config.items():
         value = tuples(given)
-        if name in names:
+        if name in hints:
             values[name] = value
+            if not _is(value, hints[name]):
+                wrong.append(f"{name} = {given!r} (must be {_said(hints[name])})")
         elif name in fixed:
             allowed = fixed[name] if isinstance(fixed[name], tuple) else (fixed[name],)
             if value not in allowed:
@@ -114,11 +123,49 @@ def settings(
         elif not name.startswith("_") and name not in ignored:
             wrong.append(f"{name} (unknown)")
     if wrong:
-        raise PretrainedError(f"a {class_name} with settings that are not supported here: {'; '.join(wrong)}")
+        raise PretrainedError(f"{_a(class_name)} with settings that are not supported here: {'; '.join(wrong)}")
     try:
         return known(**values)
     except ValueError as error:
-        raise PretrainedError(f"a {class_name} whose {CONFIG} does not fit together: {error}") from error
+        raise PretrainedError(f"{_a(class_name)} whose {CONFIG} does not fit together: {error}") from error
+
+
+def check_parts(name: str, parts: str, widths: Sequence[int], numbers: Sequence[int]) -> None:
+    """Raises ValueError, with the setting's name, where a level's channels do not divide into its number of parts."""
+    for width, number in zip(widths, numbers, strict=True):
+        if number < 1 or width % number:
+            raise ValueError(f"{name}: {width} channels do not give {number} {parts}")
+
+
+def _a(name: str) -> str:
+    return f"{'an' if str(name)[:1] in set('AEIO') else 'a'} {name}"
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a setting is of its type, and of a size that there is."""
+    if isinstance(hint, UnionType):
+        return any(_is(value, kind) for kind in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and bool(value) and all(_is(item, get_args(hint)[0]) for item in value)
+    if hint is int:
+        return type(value) is int and value >= 1
+    if hint is float:
+        return type(value) in {int, float} and math.isfinite(value)
+    return isinstance(value, hint)
+
+
+def _said(hint: Any) -> str:
+    """A setting's type in words."""
+    if isinstance(hint, UnionType):
+        return " or ".join(map(_said, get_args(hint)))
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return f"a list, each {_said(get_args(hint)[0])}"
+    words = {int: "a whole number, at least 1", float: "a number", str: "a text", bool: "true or false"}
+    return words.get(hint, "null")
 
 
 def tuples(value: Any) -> Any:
@@ -137,6 +184,8 @@ def weight_files(folder: str | Path, variant: str | None = None) -> list[Path]:
     if whole.is_file():
         return [whole]
     if not index.is_file():
+        if any(folder.glob(f"{STEM}{middle}-*-of-*.safetensors")):
+            raise PretrainedError(f"{folder} has shards but lacks their index: download {index.name} too")
         raise PretrainedError(f"neither {whole.name} nor {index.name} is in {folder}: {_instead(folder)}")
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))

@@ -50,6 +50,8 @@ class Autoencoder(nn.Module):
     scaling_factor: float = 1.0
     shift_factor: float = 0.0
     factor: int
+    channels: int  # of pixels
+    latent_channels: int
 
     def moments(self, x: Tensor) -> Tensor:
         """Images `n c h w` to the posterior's mean and log variance, `n (2 z) h/factor w/factor`."""
@@ -65,14 +67,20 @@ class Autoencoder(nn.Module):
         raise NotImplementedError
 
     def encode(self, x: Tensor, at_once: int | None = None) -> DiagonalGaussian:
-        """The posterior of each frame. Raises ValueError where height or width are no multiples of `factor`."""
+        """The posterior of each frame.
+
+        Raises ValueError for what is neither images nor video of `channels` channels, and where height or width are no
+        multiples of `factor`.
+        """
+        _check_shape(x, self.channels, "pixels")
         h, w = x.shape[-2:]
         if h % self.factor or w % self.factor:
             raise ValueError(f"{h}x{w} pixels: height and width must be multiples of {self.factor}")
         return DiagonalGaussian(by_frames(self.moments, x, at_once))
 
     def decode(self, z: Tensor, at_once: int | None = None) -> Tensor:
-        """Unscaled latents, images or video, to pixels."""
+        """Unscaled latents, images or video, to pixels. Raises ValueError for another shape."""
+        _check_shape(z, self.latent_channels, "latents")
         return by_frames(self.pictures, z, at_once)
 
     def latents(self, x: Tensor, generator: torch.Generator | None = None, at_once: int | None = None) -> Tensor:
@@ -84,6 +92,12 @@ class Autoencoder(nn.Module):
     def pixels(self, latents: Tensor, at_once: int | None = None) -> Tensor:
         """What the diffusion model made, to pixels."""
         return self.decode(latents / self.scaling_factor + self.shift_factor, at_once)
+
+
+def _check_shape(x: Tensor, channels: int, what: str) -> None:
+    if x.ndim not in (4, 5) or x.shape[1] != channels:
+        shapes = f"(b, {channels}, h, w) or (b, {channels}, t, h, w)"
+        raise ValueError(f"{what} {tuple(x.shape)}: must be {shapes}")
 
 
 def by_frames(function: Callable[[Tensor], Tensor], x: Tensor, at_once: int | None = None) -> Tensor:

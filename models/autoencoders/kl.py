@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.autoencoders.base import Autoencoder
-from models.pretrained import settings
+from models.pretrained import check_parts, settings
 
 EPS = 1e-6  # of all norms here
 
@@ -32,6 +32,10 @@ class KLConfig:
     use_post_quant_conv: bool = True
     scaling_factor: float = 0.18215
     shift_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        widths = self.block_out_channels
+        check_parts("norm_num_groups", "groups", widths, (self.norm_num_groups,) * len(widths))
 
 
 class ResBlock(nn.Module):
@@ -183,6 +187,7 @@ class AutoencoderKL(Autoencoder):
         self.factor = 2 ** (len(c.block_out_channels) - 1)
         self.scaling_factor, self.shift_factor = c.scaling_factor, c.shift_factor or 0.0
         sizes = (c.block_out_channels, c.layers_per_block, c.norm_num_groups)
+        self.channels, self.latent_channels = c.in_channels, c.latent_channels
         z = c.latent_channels
         self.encoder = Encoder(*sizes, c.in_channels, 2 * z, c.mid_block_add_attention)
         self.decoder = Decoder(*sizes, z, c.out_channels, c.mid_block_add_attention)

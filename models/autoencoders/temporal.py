@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.autoencoders.base import Autoencoder
 from models.autoencoders.kl import EPS, FIXED, IGNORED, Attention, AutoencoderKL, Encoder, ResBlock, Upsample
 from models.layers.basics import zeroed
-from models.pretrained import settings
+from models.pretrained import check_parts, settings
 
 TEMPORAL = ("temporal_res_block.", "time_mixer.", "time_conv_out.")  # in the names of what sees time
 
@@ -38,6 +38,8 @@ class TemporalConfig:
     def __post_init__(self) -> None:
         if self.layers_per_block != 2:
             raise ValueError(f"layers_per_block = {self.layers_per_block}: the decoder's middle is made for 2")
+        widths = self.block_out_channels
+        check_parts("norm_num_groups", "groups", widths, (self.norm_num_groups,) * len(widths))
 
 
 class TemporalResBlock(nn.Module):
@@ -145,6 +147,7 @@ class TemporalAutoencoder(Autoencoder):
         super().__init__()
         self.config = c = config or TemporalConfig()
         self.factor, self.scaling_factor = 2 ** (len(c.block_out_channels) - 1), c.scaling_factor
+        self.channels, self.latent_channels = c.in_channels, c.latent_channels
         z = c.latent_channels
         self.encoder = Encoder(
             c.block_out_channels, c.layers_per_block, c.norm_num_groups, c.in_channels, 2 * z, attend=True
@@ -171,8 +174,8 @@ class TemporalAutoencoder(Autoencoder):
         Clips are decoded whole, or in windows of `at_once` frames, each of which shares `overlap` frames with the one
         before; there the one fades into the other. Raises ValueError where windows would not advance.
         """
-        if z.ndim == 4:
-            return super().decode(z, at_once)
+        if z.ndim != 5 or z.shape[1] != self.latent_channels:
+            return super().decode(z, at_once)  # images, or what it refuses
         b, _, t, h, w = z.shape
         pixels = z.new_zeros(b, self.config.out_channels, t, h * self.factor, w * self.factor)
         for first, weights in windows(t, at_once or t, overlap):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.layers.latent_diffusion import Attend, ResBlock, TimestepEmbedding, Transformer2D, sinusoids
 from models.layers.u_shape import MidBlock, check_levels, each_level, go_down, go_up, way_down, way_up
-from models.pretrained import settings
+from models.pretrained import check_parts, settings
 
 Told = tuple[tuple, tuple]  # what residual blocks and attentions are told beside the picture
 
@@ -40,7 +40,10 @@ class EncoderConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        check_levels(self.block_out_channels, self.heads, self.down_block_types, DOWN)
+        widths = self.block_out_channels
+        check_levels(widths, self.heads, self.down_block_types, DOWN)
+        check_parts("attention_head_dim", "heads", widths, self.heads)
+        check_parts("norm_num_groups", "groups", widths, (self.norm_num_groups,) * len(widths))
 
     @property
     def heads(self) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from models.layers.latent_diffusion import (
     to_tokens,
 )
 from models.layers.u_shape import MidBlock, check_levels, each_level, go_down, go_up, way_down, way_up
-from models.pretrained import settings
+from models.pretrained import check_parts, settings
 
 DOWN = {"CrossAttnDownBlockSpatioTemporal": True, "DownBlockSpatioTemporal": False}  # whether it has attention
 UP = {"CrossAttnUpBlockSpatioTemporal": True, "UpBlockSpatioTemporal": False}
@@ -56,6 +56,8 @@ class SVDUNetConfig:
     def __post_init__(self) -> None:
         check_levels(self.block_out_channels, self.heads, self.down_block_types, DOWN)
         check_levels(self.block_out_channels, self.heads, self.up_block_types, UP)
+        check_parts("num_attention_heads", "heads", self.block_out_channels, self.heads)
+        check_parts("block_out_channels", "groups", self.block_out_channels, (GROUPS,) * len(self.heads))
         if self.projection_class_embeddings_input_dim % self.addition_time_embed_dim:
             raise ValueError(
                 f"projection_class_embeddings_input_dim = {self.projection_class_embeddings_input_dim} is no multiple "

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models.pretrained import PretrainedError, load, settings
+from models.pretrained import PretrainedError, check_parts, load, settings
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,71 @@ def test_lists_are_tuples_and_what_is_not_said_is_the_default():
     assert settings({"levels": [4, 5], "_name_or_path": "x"}, Sizes, "Small", {}) == Sizes(3, (4, 5))
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("width", "4", "a whole number, at least 1"),
+        ("width", -4, "a whole number, at least 1"),
+        ("width", 0, "a whole number, at least 1"),
+        ("width", 4.0, "a whole number, at least 1"),
+        ("width", True, "a whole number, at least 1"),
+        ("width", [4, 4], "a whole number, at least 1"),
+        ("levels", None, "a list, each a whole number, at least 1"),
+        ("levels", [], "a list, each a whole number, at least 1"),
+        ("levels", [4, "4"], "a list, each a whole number, at least 1"),
+        ("eps", "x", "a number or null"),
+        ("eps", float("nan"), "a number or null"),
+        ("linear", 1, "true or false"),
+        ("kinds", ["a", 1], "a list, each a text"),
+    ],
+)
+def test_settings_of_another_type_are_refused_by_name_and_file(folder, setting, value, said):
+    @dataclass(frozen=True)
+    class Typed(Sizes):
+        eps: float | None = 1.0
+        linear: bool = False
+        kinds: tuple[str, ...] = ("a",)
+
+    class Strict(Small):
+        @classmethod
+        def from_config(cls, config):
+            return cls(settings(config, Typed, "Small", {"act": "silu"}, {"sample_size"}).width)
+
+    assert load(Strict, folder).first.in_features == 5
+    set_config(folder, **{setting: value})
+    with pytest.raises(PretrainedError) as error:
+        load(Strict, folder)
+    assert str(folder / "config.json") in str(error.value)
+    assert f"{setting} = {value!r} (must be {said})" in str(error.value)
+
+
+def test_sizes_that_no_tensor_has_are_refused_with_the_file(folder):
+    set_config(folder, width=2**62)
+    with pytest.raises(PretrainedError, match="config.json"):
+        load(Small, folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, "float16"])
+def test_a_dtype_that_is_not_of_floats_is_refused(folder, dtype):
+    with pytest.raises(PretrainedError, match=r"dtype = .*floats"):
+        load(Small, folder, dtype=dtype)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_parts_that_do_not_divide_are_refused_by_the_settings_name(number):
+    check_parts("heads", "heads", (4, 8), (2, 8))
+    with pytest.raises(ValueError, match=f"groups_of: 8 channels do not give {number} groups"):
+        check_parts("groups_of", "groups", (4, 8), (2, number))
+
+
+@pytest.mark.parametrize("variant", ["", ".fp16"])
+def test_shards_without_their_index_say_so(folder, variant):
+    index = shard(folder, variant)
+    index.unlink()
+    with pytest.raises(PretrainedError, match=f"has shards but lacks their index: download {index.name} too"):
+        load(Small, folder, variant=variant[1:] or None)
+
+
 def test_settings_that_contradict_each_other_are_refused():
     @dataclass(frozen=True)
     class Even(Sizes):
@@ -161,7 +226,7 @@ def test_settings_that_contradict_each_other_are_refused():
 
 def test_another_network_is_refused(folder):
     set_config(folder, _class_name="AutoencoderKL")
-    with pytest.raises(PretrainedError, match="that of a AutoencoderKL, not of a Small"):
+    with pytest.raises(PretrainedError, match="that of an AutoencoderKL, not of a Small"):
         load(Small, folder)
 
 

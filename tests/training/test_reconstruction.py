@@ -10,6 +10,7 @@ class Blurry(Autoencoder):
     """Reconstructs what a picture of an eighth of the size holds: the floor itself, as an autoencoder."""
 
     factor = 8
+    channels = latent_channels = 3
 
     def moments(self, x):
         mean = torch.nn.functional.interpolate(x, scale_factor=1 / 8, mode="bicubic", antialias=True)

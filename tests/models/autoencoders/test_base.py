@@ -15,6 +15,7 @@ class Counting(Autoencoder):
     """Factor 2; remembers how many images each call was given."""
 
     factor = 2
+    channels = latent_channels = 3
 
     def __init__(self):
         super().__init__()
@@ -83,6 +84,13 @@ def test_latents_are_scaled_and_shifted_and_pixels_undo_it():
     expected = (network.encode(x).sample(torch.Generator().manual_seed(0)) - 0.3) * 0.18
     assert torch.equal(sampled, expected)
     assert not torch.equal(sampled, z)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (4, 4), (1, 1, 3, 2, 4, 4), (1, 4, 4, 4), (1, 2, 3, 4, 4)])
+def test_what_is_neither_images_nor_video_is_refused(shape):
+    for method in ("encode", "latents", "decode", "pixels"):
+        with pytest.raises(ValueError, match=r"must be \(b, 3, h, w\) or \(b, 3, t, h, w\)"):
+            getattr(Counting(), method)(draws(*shape))
 
 
 def test_sizes_that_do_not_fit_and_chunks_of_nothing_are_refused():

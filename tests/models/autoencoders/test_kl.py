@@ -105,7 +105,8 @@ def test_a_file_of_the_first_releases_loads(pair, tmp_path):
 def test_settings_that_it_does_not_have_are_refused(tmp_path):
     peer_of(**SIZES).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    for name, value in (("act_fn", "relu"), ("down_block_types", ["AttnDownEncoderBlock2D"] * 3), ("novel", 1)):
+    wrong = {"act_fn": "relu", "down_block_types": ["AttnDownEncoderBlock2D"] * 3, "novel": 1, "norm_num_groups": 3}
+    for name, value in (wrong | {"block_out_channels": None, "layers_per_block": [2, 2, 2]}).items():
         with pytest.raises(pretrained.PretrainedError, match=name):
             AutoencoderKL.from_config({**config, name: value})
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from models.autoencoders import small
 from models.autoencoders.small import WEIGHTS, SmallAutoencoder, SmallConfig, load_small, save_small
 from models.systems.recipe import count
 from training.footage import read_video
@@ -144,6 +145,23 @@ def test_a_file_that_is_none_of_it_is_refused(tmp_path):
     (tmp_path / "text.safetensors").write_text("no tensors")
     with pytest.raises(ValueError, match=r"text\.safetensors"):
         load_small(tmp_path / "text.safetensors")
+
+
+def test_a_folder_in_place_of_the_file_is_called_one(tmp_path):
+    with pytest.raises(ValueError, match="is a folder"):
+        load_small(tmp_path)
+
+
+def test_a_picture_without_a_batch_is_refused(network):
+    with pytest.raises(ValueError, match=r"pixels \(3, 16, 24\)"):
+        network.latents(video()[0, :, 0])
+    with pytest.raises(ValueError, match=r"latents \(4, 2, 3\)"):
+        network.pixels(torch.zeros(4, 2, 3))
+
+
+def test_its_size_is_what_its_description_says():
+    said = small.__doc__ or ""
+    assert f"{count(load_small()) / 1e6:.2f} M parameters, {WEIGHTS.stat().st_size / 1e6:.1f} MB in float16" in said
 
 
 def test_configuration_comes_back_from_json():

@@ -259,3 +259,9 @@ def test_bf16(video):
     y = low.decode(z.bfloat16())
     assert y.dtype == torch.bfloat16
     assert (y - video.decode(z)).std() < 0.1 * video.decode(z).std()
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 6), (1, 2, 2, 4, 6), (1, 4, 4, 6)])
+def test_latents_of_another_shape_are_refused(shape, image):
+    with pytest.raises(ValueError, match=r"must be \(b, 3, h, w\) or \(b, 3, t, h, w\)"):
+        inflate(image).decode(torch.zeros(shape, dtype=torch.float64))

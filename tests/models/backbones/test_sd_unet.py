@@ -163,6 +163,15 @@ def test_settings_of_other_networks_are_refused_by_name(setting, value):
         ({"up_block_types": ["AttnUpBlock2D", *["UpBlock2D"] * 3]}, "AttnUpBlock2D"),
         ({"block_out_channels": [320, 640]}, "2 levels do not fit 4 blocks"),
         ({"attention_head_dim": [8, 8]}, "4 levels do not fit 4 blocks and 2 numbers"),
+        ({"attention_head_dim": 7}, "attention_head_dim: 320 channels do not give 7 heads"),
+        ({"attention_head_dim": 0}, "attention_head_dim = 0"),
+        ({"norm_num_groups": 33}, "norm_num_groups: 320 channels do not give 33 groups"),
+        ({"layers_per_block": [2, 2, 2, 2]}, "layers_per_block ="),
+        ({"cross_attention_dim": [768] * 4}, "cross_attention_dim ="),
+        ({"block_out_channels": None}, "block_out_channels ="),
+        ({"in_channels": "4"}, "in_channels = '4'"),
+        ({"in_channels": -4}, "in_channels = -4"),
+        ({"norm_eps": "x"}, "norm_eps = 'x'"),
     ],
 )
 def test_levels_that_do_not_fit_are_refused(settings, match):
