@@ -3,8 +3,9 @@
 Source: Brooks et al. 2024 (Sora), "turning visual data into patches"; packing as in Dehghani et al. 2023 (NaViT).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -63,12 +64,15 @@ def rotary_3d(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | BlockMask | None) -> Tensor:
     """Attention, `b heads n d` each, among the tokens of which the mask says that they see each other."""
     if isinstance(mask, BlockMask):
-        fused = flex_attention if torch.compiler.is_compiling() or not q.is_cuda else _fused
+        fused = flex_attention if torch.compiler.is_compiling() or not q.is_cuda else _fused()
         return fused(q, k, v, block_mask=mask)  # type: ignore[return-value]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-_fused = torch.compile(flex_attention)
+@cache
+def _fused() -> Callable[..., Tensor]:
+    """Flex attention as one kernel; asked for when it is needed, since the compiler takes long to import."""
+    return torch.compile(flex_attention)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""Property tests here run tensors on a shared machine: the first example pays for lazy imports, so no deadline; and a
-thread each, since threads of several test processes that wait for each other by spinning take all of it."""
+"""Property tests here run tensors on a shared machine: the first example pays for lazy imports, so no deadline; and
+torch has one thread, since several test processes share the cores."""
 
 from collections.abc import Iterator
 
