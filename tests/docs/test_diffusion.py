@@ -17,7 +17,7 @@ FILES = [p for p in Path(diffusion.__path__[0]).glob("*.py") if p.stem != "__ini
 BEHIND = {
     "Schedule", "Parameterization", "Sampler", "Loss", "Times", "Coefficients", "Denoiser", "denoiser", "sample",
     "prior", "expand_to", "shifted", "noise_label", "stratified_uniform", "rescaled", "downsampled", "two_step_target",
-    "ddim_step", "angular_step", "ancestral_step", "inverse_step",
+    "ddim_step", "angular_step", "ancestral_step", "inverse_step", "same_rows",
 }  # fmt: skip
 
 
