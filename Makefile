@@ -39,10 +39,11 @@ bench: $(READY) ## the numbers in the README that need neither a card nor footag
 clean: ## remove the environment and caches; runs/ stays
 	rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
-# The environment, made once and again when pyproject.toml changes.
+# The environment, made once and again when pyproject.toml changes. Compiled at once on all cores (half a minute): where
+# Python may not write bytecode, every process of Ray would compile what it imports anew.
 $(READY): pyproject.toml | $(UV)
 	@echo "== setting up .venv (a few minutes the first time)"
-	@$(UV) sync --quiet $(if $(filter-out python3,$(PYTHON)),--python $(PYTHON))
+	@$(UV) sync --quiet --compile-bytecode $(if $(filter-out python3,$(PYTHON)),--python $(PYTHON))
 	@touch $@
 
 .tools/bin/uv:
