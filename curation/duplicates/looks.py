@@ -17,7 +17,8 @@ MIN_STRUCTURE = 2.0  # grey levels of standard deviation: what is plainer matche
 MAX_COLOUR = 4.0  # levels by which red, green or blue may differ on average: codecs change less over a frame
 NEIGHBOURS = 32  # nearest clips that a clip is compared with
 _AXES = 12  # of most variance, on which neighbours are looked for; on fewer axes, more are near and none is lost
-_CHUNK = 50_000  # pairs compared at a time
+_CHUNK = 50_000  # clips at a time
+_CACHED = 2000  # pairs compared at a time: as many as a core's cache holds
 
 
 class Looks:
@@ -60,8 +61,8 @@ def look_alike(a: Looks, b: Looks, pairs: np.ndarray, bits: float, still: np.nda
     """
     distance, same = np.full(len(pairs), np.inf, np.float32), np.zeros(len(pairs), bool)
     coloured = np.flatnonzero(_of_one_colour(a, b, pairs))  # costs little, and leaves a fifth of what hashes suspect
-    for at in range(0, len(coloured), _CHUNK):
-        rows = coloured[at : at + _CHUNK]
+    for at in range(0, len(coloured), _CACHED):
+        rows = coloured[at : at + _CACHED]
         i, j = pairs[rows].T
         x, y = a.detail(i), b.detail(j)
         told = np.minimum(x.std(axis=(1, 2)), y.std(axis=(1, 2))) >= MIN_STRUCTURE
@@ -82,15 +83,26 @@ def _of_one_colour(a: Looks, b: Looks, pairs: np.ndarray) -> np.ndarray:
     return out
 
 
-def look_different(a: Looks, b: Looks, pairs: np.ndarray) -> np.ndarray:
-    """Which pairs, int64 (n, 2), differ too much to be alike at any time, bool (n,). Means over time are compared, as
-    they hardly depend on where a copy was trimmed; chance alone brings smooth pictures' hashes near."""
-    out = np.zeros(len(pairs), bool)
-    for at in range(0, len(pairs), _CHUNK):
-        rows = slice(at, at + _CHUNK)
-        x, y = a.detail(pairs[rows, 0]).mean(axis=1), b.detail(pairs[rows, 1]).mean(axis=1)
-        told = np.minimum(x.std(axis=1), y.std(axis=1)) >= MIN_STRUCTURE
-        out[rows] = told & (_angle(x, y) > DIFFERENT_BITS)
+def directions(looks: Looks) -> np.ndarray:
+    """The mean over time of each clip's details, of length 1, float32 (n, 72); NaN for a clip without detail."""
+    out = np.full((len(looks), CELLS[1] * CELLS[2]), np.nan, np.float32)
+    for at in range(0, len(looks), _CHUNK):
+        mean = looks.detail(np.arange(at, min(at + _CHUNK, len(looks)))).mean(axis=1)
+        told = mean.std(axis=1) >= MIN_STRUCTURE
+        out[at : at + _CHUNK][told] = _unit(mean[told])
+    return out
+
+
+def look_different(directions: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Which pairs, int64 (n, 2) of clips with these `directions`, differ too much to be alike at any time, bool (n,).
+
+    Means over time are compared, as they hardly depend on where a copy was trimmed; chance alone brings smooth
+    pictures' hashes near. A clip without detail differs from none.
+    """
+    out, least = np.zeros(len(pairs), bool), np.cos(DIFFERENT_BITS * np.pi / 64)
+    for at in range(0, len(pairs), _CACHED):
+        one, other = (directions[side] for side in pairs[at : at + _CACHED].T)
+        out[at : at + _CACHED] = np.einsum("nc,nc->n", one, other) < least
     return out
 
 

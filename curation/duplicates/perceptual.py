@@ -6,13 +6,14 @@ import numpy as np
 
 from curation.duplicates.groups import Grouping, one_of_each_shot, stars
 from curation.duplicates.index import candidates, distinct_pairs
-from curation.duplicates.looks import Looks, look_alike, look_different, neighbours
+from curation.duplicates.looks import Looks, directions, look_alike, look_different, neighbours
 from curation.duplicates.sequences import Sequences, alike
 from curation.scores.duplicates import MIN_INFORMATION, information
 
 PLAIN_BITS = 2 * MIN_INFORMATION  # clips that say less on average are looked for by their looks too
 _ROUNDS = 20  # a crowd of n copies shrinks to n / NEIGHBOURS in each
 _CHUNK = 4_000_000  # hashes
+_COMPARED = 1_000_000  # pairs at a time
 
 
 def group_perceptual(
@@ -35,20 +36,15 @@ def group_perceptual(
     not compared with each other.
     """
     count = len(hashes)
-    clips = _Clips(hashes, None if looks is None else Looks(looks), _plain(hashes), bits, with_mirrored)
+    clips = _Clips.of(hashes, None if looks is None else Looks(looks), bits, with_mirrored, shots, known)
     leader, distance = np.arange(count), np.zeros(count, np.float32)
     alive, seen = np.ones(count, bool), np.empty(0, np.int64)
     for _ in range(_ROUNDS):
         # A large group does not fit its buckets at once: those of it that are left meet in the next round.
         pairs = clips.pairs(alive)
-        pairs = pairs[shots[pairs[:, 0]] != shots[pairs[:, 1]]]
-        if known is not None:
-            pairs = pairs[~(known[pairs[:, 0]] & known[pairs[:, 1]])]
-        fresh = ~np.isin(pairs[:, 0] * count + pairs[:, 1], seen)
-        pairs = pairs[fresh]
-        seen = np.union1d(seen, pairs[:, 0] * count + pairs[:, 1])
-        same, apart = clips.compare(pairs)
-        pairs, apart = pairs[same], apart[same]
+        pairs = pairs[~np.isin(pairs[:, 0] * count + pairs[:, 1], seen)]
+        seen = np.concatenate([seen, pairs[:, 0] * count + pairs[:, 1]])
+        pairs, apart = clips.alike(pairs)
         better = np.sort(rank[pairs], axis=1)
         order = np.lexsort((better[:, 1], better[:, 0], np.abs(np.diff(starts[pairs], axis=1)[:, 0]), apart))
         cost = np.empty(len(order), np.int64)
@@ -60,6 +56,7 @@ def group_perceptual(
         alive[:] = False
         alive[pairs] = True
         alive[list(merged)] = False
+        seen = seen[alive[seen // count] & alive[seen % count]]  # others do not come again
     _settle(leader, distance, clips)
     return Grouping(leader, distance, hashes.lengths > 0)
 
@@ -72,7 +69,25 @@ class _Clips:
     looks: Looks | None
     plain: np.ndarray  # bool (n,): hashes alone do not find it
     bits: float
-    with_mirrored: bool
+    shots: np.ndarray
+    known: np.ndarray | None
+    turned: Sequences | None  # the hashes in a mirror, if asked for
+    directions: np.ndarray | None  # of the looks, float32 (n, 72); where mirrored ones count, of these too, (2n, 72)
+
+    @classmethod
+    def of(
+        cls,
+        hashes: Sequences,
+        looks: Looks | None,
+        bits: float,
+        with_mirrored: bool,
+        shots: np.ndarray,
+        known: np.ndarray | None,
+    ) -> "_Clips":
+        ways = [looks, looks.mirrored()] if looks is not None and with_mirrored else [looks]
+        ahead = None if looks is None else np.concatenate([directions(way) for way in ways if way is not None])
+        turned = hashes.mirrored() if with_mirrored else None
+        return cls(hashes, looks, _plain(hashes), bits, shots, known, turned, ahead)
 
     def pairs(self, alive: np.ndarray) -> np.ndarray:
         """Candidates (a < b) among the clips that are `alive`, int64 (n, 2)."""
@@ -80,37 +95,62 @@ class _Clips:
         owner = np.repeat(np.arange(count), self.hashes.lengths)
         use = alive[owner]
         flat, owner = self.hashes.flat[use], owner[use]
-        if self.with_mirrored:
-            turned = Sequences(flat, owner, owner).mirrored().flat
-            found = candidates(np.concatenate([flat, turned]), np.concatenate([owner, owner + count]))
-            found = np.sort(found % count, axis=1)  # a mirrored clip near another's picture: the pair is what matters
-        else:
-            found = candidates(flat, owner)
-        shorter, longer = np.sort(self.hashes.lengths[found], axis=1).T
-        found = found[5 * shorter >= 3 * longer]  # others are never alike: see `sequences`
+        if self.turned is not None:
+            # a mirrored clip near another's picture: the pair is what matters
+            flat = np.concatenate([flat, self.turned.flat[use]])
+            owner = np.concatenate([owner, owner + count])
+        found = np.sort(candidates(flat, owner, self._worth) % max(count, 1), axis=1)
         if self.looks is not None:
             near = neighbours(
-                self.looks, np.flatnonzero(alive & self.plain), self.bits, with_mirrored=self.with_mirrored
+                self.looks,
+                np.flatnonzero(alive & self.plain),
+                self.bits,
+                with_mirrored=self.turned is not None,
             )
-            found = np.concatenate([found, near])
-        return distinct_pairs(found[found[:, 0] != found[:, 1]], count)
+            found = np.concatenate([found, near[self._may_repeat(near)]])
+        return distinct_pairs(found, count)
+
+    def _worth(self, pairs: np.ndarray) -> np.ndarray:
+        """Which pairs of clips, those in a mirror counted on behind the others, are worth a comparison, bool (n,)."""
+        may = np.flatnonzero(self._may_repeat(pairs % len(self.hashes)))
+        out = np.zeros(len(pairs), bool)
+        out[may] = True if self.directions is None else ~look_different(self.directions, pairs[may])
+        return out
+
+    def _may_repeat(self, pairs: np.ndarray) -> np.ndarray:
+        """Which pairs are of different shots, not both known, and overlap enough: see `sequences`; bool (n,)."""
+        one, other = pairs.T
+        m, n = self.hashes.lengths[one], self.hashes.lengths[other]
+        out = (self.shots[one] != self.shots[other]) & (5 * np.minimum(m, n) >= 3 * np.maximum(m, n))
+        return out if self.known is None else out & ~(self.known[one] & self.known[other])
+
+    def alike(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs that are alike, and their distance in bits."""
+        parts = [(np.empty((0, 2), np.int64), np.empty(0))]
+        for at in range(0, len(pairs), _COMPARED):
+            some = pairs[at : at + _COMPARED]
+            same, apart = self.compare(some)
+            parts.append((some[same], apart[same]))
+        return np.concatenate([p for p, _ in parts]), np.concatenate([a for _, a in parts])
 
     def compare(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which pairs are alike, and their distance in bits."""
-        same, apart = self._compare(pairs, self.hashes, self.looks)
-        if self.with_mirrored:
+        same, apart = self._compare(pairs, self.hashes, self.looks, 0)
+        if self.turned is not None:
             looks = None if self.looks is None else self.looks.mirrored()
-            turned, as_turned = self._compare(pairs, self.hashes.mirrored(), looks)
+            turned, as_turned = self._compare(pairs, self.turned, looks, len(self.hashes))
             apart = np.where(turned & ~(same & (apart <= as_turned)), as_turned, apart)
             same |= turned
         return same, apart
 
-    def _compare(self, pairs: np.ndarray, others: Sequences, looks: Looks | None) -> tuple[np.ndarray, np.ndarray]:
-        """Clips with `others`, by their hashes; `looks` object where these say yes by chance, and speak
-        where they say no."""
+    def _compare(
+        self, pairs: np.ndarray, others: Sequences, looks: Looks | None, ahead: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Clips with `others`, whose directions lie so many rows `ahead`, by their hashes; `looks` object where these
+        say yes by chance, and speak where they say no."""
         same, apart = alike(self.hashes, others, pairs, self.bits)
-        if self.looks is not None and looks is not None:
-            same[same] = ~look_different(self.looks, looks, pairs[same])
+        if self.looks is not None and looks is not None and self.directions is not None:
+            same[same] = ~look_different(self.directions, pairs[same] + [0, ahead])
             lengths = np.sort(self.hashes.lengths[pairs], axis=1)
             unsure = np.flatnonzero(~same & (5 * lengths[:, 0] >= 3 * lengths[:, 1]))
             still = self.plain[pairs[unsure, 0]] | self.plain[pairs[unsure, 1]]

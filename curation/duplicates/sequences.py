@@ -8,6 +8,7 @@ other, those of the next take too: there the right alignment must also be much n
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,10 +17,10 @@ from curation.scores.duplicates import hash_distance, informative, mirrored
 CONTRAST = 0.4  # of the distance of samples a second apart, what the aligned ones may differ by
 STILL_BITS = 4.0  # mean distance of any two samples up to which both clips show one still picture
 _APART = 2  # samples
-_CHUNK = 2_000_000  # samples, or pairs of samples, that are compared at a time
+_CHUNK = 100_000  # samples, or pairs of samples, that are compared at a time: as many as a core's cache holds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sequences:
     """Hash sequences of clips, one after the other: `flat` uint64, and where each starts and how long it is, int64."""
 
@@ -41,10 +42,20 @@ class Sequences:
         """The same clips seen in a mirror."""
         return Sequences(mirrored(self.flat), self.starts, self.lengths)
 
+    @cached_property
+    def telling(self) -> np.ndarray:
+        """Which hashes are informative, bool (m,)."""
+        parts = [informative(self.flat[at : at + _CHUNK]) for at in range(0, len(self.flat), _CHUNK)]
+        return np.concatenate([np.empty(0, bool), *parts])
+
     def padded(self, clips: np.ndarray, width: int) -> np.ndarray:
         """Hashes of some clips as rows, uint64 (clips, width), the last one repeated behind the end."""
+        return self.flat[self.places(clips, width)]
+
+    def places(self, clips: np.ndarray, width: int) -> np.ndarray:
+        """Where in `flat` they are, int64 (clips, width)."""
         at = np.minimum(np.arange(width), self.lengths[clips, None] - 1)
-        return self.flat[self.starts[clips, None] + np.maximum(at, 0)]
+        return self.starts[clips, None] + np.maximum(at, 0)
 
 
 def alike(a: Sequences, b: Sequences, pairs: np.ndarray, bits: float) -> tuple[np.ndarray, np.ndarray]:
@@ -66,20 +77,25 @@ def _align(a: Sequences, b: Sequences, pairs: np.ndarray) -> tuple[np.ndarray, n
         i, j = pairs[rows].T
         m, n = a.lengths[i], b.lengths[j]
         longer, width = np.maximum(m, n), int(np.maximum(m, n).max())
-        x, y = a.padded(i, width), b.padded(j, width)
-        after, before = np.roll(x, -1, axis=1), np.roll(y, 1, axis=1)
-        after[:, -1], before[:, 0] = x[:, -1], y[:, 0]
-        telling_x, telling_y = informative(x), informative(y)
+        # rows are samples here and columns pairs: sums over time are then sums of whole rows
+        in_a, in_b = (np.ascontiguousarray(of.places(clips, width).T) for of, clips in ((a, i), (b, j)))
+        x, y = a.flat[in_a], b.flat[in_b]
+        held_x, held_y = ~x, ~y  # bits that stay as they are: to the next sample of x, from the one before of y
+        held_x[:-1] ^= x[1:]
+        held_x[-1] ^= x[-1]
+        held_y[1:] ^= y[:-1]
+        held_y[0] ^= y[0]
+        telling_x, telling_y = a.telling[in_a], b.telling[in_b]
+        inside_x, inside_y = np.arange(width)[:, None] < m, np.arange(width)[:, None] < n
         for offset in sorted(range(-(2 * width // 5), 2 * width // 5 + 1), key=abs):
-            overlap = np.minimum(m, n + offset) - max(0, offset)
             xs, ys = _overlapping(width, offset)
-            apart = x[:, xs] ^ y[:, ys]
-            excess = np.bitwise_count(apart & (y[:, ys] ^ after[:, xs])).astype(np.float32)
-            excess += np.bitwise_count(apart & (x[:, xs] ^ before[:, ys]))
-            counts = (np.arange(width - abs(offset)) < overlap[:, None]) & (telling_x[:, xs] | telling_y[:, ys])
-            told = counts.sum(axis=1)
+            apart = x[xs] ^ y[ys]
+            # of the bits that differ, those that the neighbour has as well
+            excess = np.bitwise_count(apart & held_x[xs]) + np.bitwise_count(apart & held_y[ys])
+            counts = (telling_x[xs] | telling_y[ys]) & inside_x[xs] & inside_y[ys]
+            told, overlap = counts.sum(axis=0), np.minimum(m, n + offset) - max(0, offset)
             enough = (5 * overlap >= 3 * longer) & (4 * told >= longer) & (told > 0)
-            mean = np.where(enough, (excess * counts).sum(axis=1) / np.maximum(2 * told, 1), np.inf)
+            mean = np.where(enough, (excess * counts).sum(axis=0) / np.maximum(2 * told, 1), np.inf)
             better = mean < best[rows]
             best[rows[better]], at[rows[better]] = mean[better], offset
     return best, at
@@ -92,10 +108,10 @@ def _stands_out(a: Sequences, b: Sequences, pairs: np.ndarray, distance: np.ndar
         i, j = pairs[rows].T
         m, n, shift = a.lengths[i, None, None], b.lengths[j, None, None], offset[rows, None, None]
         width = int(max(m.max(), n.max()))
-        x, y = a.padded(i, width)[:, :, None], b.padded(j, width)[:, None, :]
+        in_a, in_b = a.places(i, width)[:, :, None], b.places(j, width)[:, None, :]
         t, s = np.arange(width)[:, None], np.arange(width)[None, :]
-        apart = hash_distance(x, y).astype(np.float32)
-        valid = (t < m) & (s < n) & (informative(x) | informative(y))
+        apart = hash_distance(a.flat[in_a], b.flat[in_b]).astype(np.float32)
+        valid = (t < m) & (s < n) & (a.telling[in_a] | b.telling[in_b])
         inside = (t >= shift) & (t < n + shift) & (s >= -shift) & (s < m - shift)
         wrong = valid & inside & (np.abs(t - s - shift) >= _APART)
         still = _mean(apart, valid) <= STILL_BITS
@@ -110,7 +126,7 @@ def _mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 
 def _overlapping(width: int, offset: int) -> tuple[slice, slice]:
-    """Columns of x and of y that face each other when y starts `offset` samples later."""
+    """Samples of x and of y that face each other when y starts `offset` samples later."""
     return slice(max(0, offset), width + min(0, offset)), slice(max(0, -offset), width - max(0, offset))
 
 

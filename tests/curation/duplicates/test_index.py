@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.duplicates import index
-from curation.duplicates.index import RADIUS, candidates, distinct_pairs
+from curation.duplicates.index import NEIGHBOURS, RADIUS, candidates, distinct_pairs
 from curation.scores.duplicates import hash_distance, informative
 
 
@@ -34,6 +34,7 @@ def test_every_near_pair_is_found_and_no_far_one(seed, chosen):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index, "_TABLES", [(2**63, chosen)])
         patch.setattr(index, "_GATHERED", 10)
+        patch.setattr(index, "_CHUNK", 7)
         found = candidates(flat, owner)
     pairs = {(int(a), int(b)) for a, b in found}
     assert len(pairs) == len(found)
@@ -44,6 +45,23 @@ def test_the_order_of_the_hashes_does_not_matter():
     flat, owner = planted(1)
     shuffled = np.random.default_rng(0).permutation(len(flat))
     assert np.array_equal(candidates(flat, owner), candidates(flat[shuffled], owner[shuffled]))
+
+
+def test_pairs_that_are_not_worth_it_are_left_out_and_no_others():
+    flat, owner = planted(2)
+    every = candidates(flat, owner)
+    odd = every.sum(axis=1) % 2 == 1
+    assert 0 < odd.sum() < len(odd)
+    assert np.array_equal(candidates(flat, owner, lambda pairs: pairs.sum(axis=1) % 2 == 1), every[odd])
+
+
+def test_a_full_bucket_gives_each_hash_its_nearest_numbers_wherever_the_chunks_end(monkeypatch):
+    """A hundred clips of one hash: all keys agree, and each meets NEIGHBOURS on both sides."""
+    flat, owner = np.full(100, 0x123456789ABCDEF0, np.uint64), np.arange(100)
+    expected = [(a, b) for a in range(100) for b in range(a + 1, min(100, a + 1 + NEIGHBOURS))]
+    for chunk in (1, 9, 4_000_000):
+        monkeypatch.setattr(index, "_CHUNK", chunk)
+        assert [tuple(pair) for pair in candidates(flat, owner).tolist()] == expected
 
 
 def test_nothing_in_nothing_out():

@@ -1,9 +1,11 @@
 """Groups of hash sequences: families of copies, mirrors, crowds, shots, and every order of the clips."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.duplicates import perceptual
 from curation.duplicates.perceptual import group_perceptual
 from curation.duplicates.sequences import Sequences
 from curation.scores.duplicates import hash_distance, mirrored
@@ -45,6 +47,9 @@ def test_groups_are_the_families_in_whatever_order_they_come(seed, families, bit
             family.append(f)
     expected = [family.index(f) for f in family]
     assert groups(clips) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(perceptual, "_COMPARED", 3)
+        assert groups(clips) == expected
     order = rng.permutation(len(clips))
     shuffled = groups([clips[i] for i in order], rank=order)
     assert [int(order[leader]) for leader in shuffled] == [expected[i] for i in order]
@@ -117,6 +122,18 @@ def test_titles_without_a_hash_are_grouped_by_their_looks():
     assert groups(nothing, looks=turned) == list(range(8))
     assert groups(nothing, looks=turned, with_mirrored=True) == [0, 1, 2, 3, 0, 1, 2, 3]
     assert groups([*nothing[:4], *[np.zeros(2, np.uint64)] * 4], looks=looks) == list(range(8))  # a third as long
+
+
+def test_clips_of_near_hashes_and_other_looks_are_no_duplicates():
+    """A look that shows nothing does not object, and mirrored ones are asked in a mirror."""
+    rng = np.random.default_rng(0)
+    base, frames = scene(rng, 6), rng.uniform(50, 200, (2, 1, 8, 9)).repeat(3, axis=1)
+    other, nothing = looks_of(frames[[0, 1]]), looks_of(np.stack([frames[0], np.full((3, 8, 9), 90.0)]))
+    assert groups([base, base], looks=other) == [0, 1]
+    assert groups([base, base], looks=nothing) == [0, 0]
+    turned = looks_of(np.stack([frames[0], frames[0][..., ::-1]]))
+    assert groups([base, mirrored(base)], looks=turned, with_mirrored=True) == [0, 0]
+    assert groups([base, mirrored(base)], looks=other, with_mirrored=True) == [0, 1]
 
 
 def test_a_noisy_copy_is_found_by_its_look_where_noise_turns_as_many_bits_as_motion():

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.duplicates import sequences
 from curation.duplicates.sequences import Sequences, alike
 from curation.scores.duplicates import informative, mirrored
 
@@ -57,7 +58,9 @@ def test_the_distance_is_the_formula(seed):
         clips.append(clip)
     clips.append(np.empty(0, np.uint64))
     pairs = np.array([(a, b) for a in range(9) for b in range(9)])
-    found = alike(Sequences.of(clips), Sequences.of(clips), pairs, 8.0)[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequences, "_CHUNK", 30)
+        found = alike(Sequences.of(clips), Sequences.of(clips), pairs, 8.0)[1]
     expected = [distance(clips[a].tolist(), clips[b].tolist()) for a, b in pairs]
     assert found == pytest.approx(expected)
 
