@@ -27,10 +27,12 @@ class Conditioned(nn.Module):
     def tokens_of(self, text: Tensor | None, mask: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
         """Text (b, n, text_dim) and its mask (b, n), True where there is a token; none and all where not given.
 
-        A mask of ones and zeros means the same. Raises ValueError for a text that is not of b rows.
+        A mask of ones and zeros means the same. Raises ValueError for a text that is not of b rows, or of another width.
         """
         if text is None:
             text = like.new_zeros(len(like), 0, self.text_dim)
+        if text.shape[-1] != self.text_dim:
+            raise ValueError(f"text of width {text.shape[-1]}; the network takes one of {self.text_dim} (text_dim)")
         if len(text) != len(like) or (mask is not None and mask.shape != text.shape[:2]):
             of = None if mask is None else tuple(mask.shape)
             raise ValueError(f"a batch of {len(like)} needs as many texts: text {tuple(text.shape)}, its mask {of}")
@@ -47,7 +49,11 @@ class Conditioned(nn.Module):
     ) -> Tensor:
         """(b, embed). `noise` (b,), the parameterization's c_noise; `text` and `mask` as `tokens_of` gives them; `fps`
         (b,) frames a second and `motion` (b,), the clip's motion score, both NaN where unknown; `labels`, each (b,), by
-        name. Raises ValueError for a label that the network does not have."""
+        name. Raises ValueError for a label that the network does not have, and for numbers that are not one a row of
+        `text`: one for several would silently be all of theirs."""
+        for name, value in {"noise": noise, "fps": fps, "motion": motion, **(labels or {})}.items():
+            if value is not None and value.shape != text.shape[:1]:
+                raise ValueError(f"a batch of {len(text)} needs {len(text)} of {name}, not shape {tuple(value.shape)}")
         kind = self.fps.weight.dtype  # numbers stay as exact as they come; their features need not
         embedding = self.noise(fourier_features(noise, self.embed).to(kind))
         for value, layer in ((fps, self.fps), (motion, self.motion)):

@@ -230,6 +230,8 @@ class UNet(Conditioned):
             raise ValueError(
                 f"the network takes {self.config.extra_channels} extra channels, and all or none are given"
             )
+        if extra is not None and extra.shape != (len(x), self.config.extra_channels, *x.shape[2:]):
+            raise ValueError(f"extra channels {tuple(extra.shape)} beside x {tuple(x.shape)}: they are of x's size")
         context = self.context(x, noise, text, text_mask, fps, motion, labels, frame_mask, attend)
         frames = context.frames
         z = self.folded(x)

@@ -1,5 +1,6 @@
 """The embedding of what a backbone is told."""
 
+import pytest
 import torch
 
 from models.backbones.conditioned import Conditioned
@@ -41,3 +42,18 @@ def test_weights_in_bfloat16_take_numbers_as_exact_as_they_come():
     near, far = (net.embedding(torch.tensor([x, x]), text, mask, torch.tensor([24.0, 25.0])) for x in (2.0, 2.002))
     assert near.dtype is torch.bfloat16
     assert not torch.equal(near, far)  # in bfloat16 the two labels are one
+
+
+def test_text_of_another_width_is_refused():
+    with pytest.raises(ValueError, match=r"text of width 5; the network takes one of 4"):
+        NET.tokens_of(torch.zeros(2, 3, 5, dtype=torch.float64), None, NOISE)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("name", ["noise", "fps", "motion"])
+def test_one_number_is_not_silently_all_rows(name, rows):
+    """One row would broadcast over the batch, more would only fail somewhere inside."""
+    text, mask = NET.tokens_of(TEXT, None, NOISE)
+    told = {"noise": NOISE, "fps": NOISE, "motion": NOISE} | {name: torch.ones(rows, dtype=torch.float64)}
+    with pytest.raises(ValueError, match=f"a batch of 2 needs 2 of {name}, not shape"):
+        NET.embedding(told["noise"], text, mask, told["fps"], told["motion"])

@@ -188,6 +188,9 @@ def test_given_pictures_count_for_nothing_when_new_and_are_needed():
     assert (network(x, NOISE, extra=given) - network(x, NOISE, extra=-given)).abs().max() > 1e-3
     with pytest.raises(ValueError, match="2 extra channels"):
         network(x, NOISE)
+    for wrong in (given[:1], given[:, :1], given[:, :, :1]):  # each would broadcast, or half of it would be missing
+        with pytest.raises(ValueError, match="they are of x's size"):
+            network(x, NOISE, extra=wrong)
 
 
 def test_labels_are_told_by_name(image_network):

@@ -274,6 +274,8 @@ def test_unread_pixels_do_not_matter_and_gradients_are_made_in_no_grad():
     assert torch.equal(a, b)
     assert not a.requires_grad
     assert not torch.equal(a, plain)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="sample in no_grad"):
+        given_frames(denoise, schedule, x, given_ones, 2.0)(draw(1), t)
 
 
 def test_downsampling_is_frame_by_frame_and_keeps_constants():
