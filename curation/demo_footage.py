@@ -94,8 +94,10 @@ def encode(path: str | Path, frames: Frames, fps: Fraction = FPS, codec: str = "
     Without libx264 "h264" falls to MPEG-4 part 2: the films are the demo's material, not a test of a codec.
     """
     encoder = "libx264" if codec == "h264" and "libx264" in av.codecs_available else "mpeg4"
-    # One thread: x264's output depends on how many there are, and the same bytes should come out on every machine.
-    options = {"preset": "veryfast", "crf": "20", "threads": "1"} if encoder == "libx264" else {"qscale": "4"}
+    # The same bytes should come out every time: x264's output depends on the number of threads, and its macroblock tree
+    # is not reproducible with AVX-512.
+    x264 = {"preset": "veryfast", "crf": "20", "threads": "1", "x264-params": "mbtree=0"}
+    options = x264 if encoder == "libx264" else {"qscale": "4"}
     with av.open(os.fspath(path), "w", format="mp4") as container:
         stream = container.add_stream(encoder, rate=fps, options=options)
         stream.pix_fmt = "yuv420p"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _READS_FILES = re.compile("^(read|parquet|sniff)_|^glob$|_scan$")  # of DuckDB's functions that give tables
+_ZONED = ["TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS", "TIME WITH TIME ZONE"]
+_OF_NOW = {"age"}  # of one argument it counts to the current day, and DuckDB calls it consistent
 _FORBIDDEN = {
     "SUBQUERY": "a query within it",
     "WINDOW": "a window over other rows",
@@ -91,6 +93,7 @@ def _connection() -> "DuckDBPyConnection":
     connection = duckdb.connect()
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET enable_progress_bar = false")  # it would write on stdout
+    connection.execute("SET TimeZone = 'UTC'")  # not the machine's
     return connection
 
 
@@ -130,16 +133,20 @@ def _references(tree: Any) -> list[str]:
 def _refused(connection: "DuckDBPyConnection", functions: set[str]) -> str:
     """The first of the functions that is not one of values, and why; empty where each is."""
     kinds: dict[str, set[tuple[str, str]]] = {}
-    for name, kind, stability in connection.execute(
-        "SELECT lower(function_name), function_type, stability FROM duckdb_functions()"
+    for name, kind, stability, zoned in connection.execute(
+        "SELECT lower(function_name), function_type, stability, list_has_any(parameter_types, $zoned)"
+        " FROM duckdb_functions()",
+        {"zoned": _ZONED},
     ).fetchall():
-        kinds.setdefault(name, set()).add((kind, stability))
+        # what varies with the time zone alone, as the difference of two such times, does not vary: there is one zone
+        varies = stability != "CONSISTENT" and not zoned
+        kinds.setdefault(name, set()).add((kind, "VARIES" if varies or name in _OF_NOW else "CONSISTENT"))
     for name in sorted(functions & kinds.keys()):
         if all(kind == "table" for kind, _ in kinds[name]):
             if _READS_FILES.search(name):
                 return f"{name}; functions that read files are not allowed"
             return f"{name}, which gives a table; give one expression over the columns of one clip"
-        if any(kind == "scalar" and stability != "CONSISTENT" for kind, stability in kinds[name]):
+        if ("scalar", "VARIES") in kinds[name]:
             return f"{name}, which is not the same on every run"
     return ""
 
