@@ -184,7 +184,8 @@ def _dataset(config: CurateConfig, todo: Plan, videos: Sequence[Task], cpus: int
     context.max_errored_blocks = -1  # a worker that dies loses its rows and no more: `_one_by_one`
     stages = stages_for(todo.scorers, _nodes(), config, cpus, len(videos), todo.given)
     rows = [{"index": i, "video": pickle.dumps(v)} for i, v in enumerate(videos)]
-    threads = max(1, cpus // len(videos))  # of libav's a video, where there are fewer videos than cores
+    cores = cpus // len(videos)  # a video, where there are fewer videos than cores
+    threads = cores + 1 if cores > 1 else 1  # as many of libav's as it takes for so many by itself
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
         partial(_read, config=config, threads=threads, last=not stages),
         num_cpus=BOOKED,
