@@ -1,6 +1,6 @@
 """What the network is told about a batch: the caption's token states, fps and motion."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -11,12 +11,24 @@ from models.text.minilm import MiniLM
 from training.data import Batch
 from training.errors import TrainingError
 
+Told = dict[str, Tensor]
+Tell = Callable[[Told, Tensor], Told]
+"""Text, fps and motion, and the pixels (b, 3, [t,] h, w), to what a system's network is told."""
+
+
+def as_it_is(told: Told, pixels: Tensor) -> Told:
+    """Text, fps and motion are all that it is told."""
+    return told
+
 
 class Conditioner:
-    """Turns a batch's captions and numbers into the network's keyword arguments. Captions are encoded once each."""
+    """Turns a batch's captions and numbers into the network's keyword arguments. Captions are encoded once each.
 
-    def __init__(self, device: torch.device, remember: int = 4096) -> None:
-        self.device = device
+    `tell` makes of them what a system's network is told (`recipes`).
+    """
+
+    def __init__(self, device: torch.device, tell: Tell = as_it_is, remember: int = 4096) -> None:
+        self.device, self.tell = device, tell
         try:
             self.encoder = MiniLM().to(device)
         except FileNotFoundError as error:
@@ -24,11 +36,11 @@ class Conditioner:
         # one caption at a time: its states then do not depend on what it was batched with
         self._states = lru_cache(remember)(lambda caption: self.encoder([caption]).states[0])
 
-    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch) -> Told:
         """Keyword arguments of the network for `batch`."""
-        return self.of(batch.captions, batch.fps, batch.motion)
+        return self.tell(self.of(batch.captions, batch.fps, batch.motion), batch.pixels.to(self.device))
 
-    def of(self, captions: Sequence[str], fps: Tensor, motion: Tensor) -> dict[str, Tensor]:
+    def of(self, captions: Sequence[str], fps: Tensor, motion: Tensor) -> Told:
         """`text` (b, n, 384) padded to the longest caption, `text_mask` (b, n), `fps` and `motion` (b,)."""
         states = [self._states(caption) for caption in captions]
         lengths = torch.tensor([len(s) for s in states], device=self.device)

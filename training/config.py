@@ -1,9 +1,19 @@
 """The configuration of training and sampling: one model a job, seen as UI form, YAML file and command line."""
 
-from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from training.names import (
+    Device,
+    Formulation,
+    SamplerName,
+    SampleSystem,
+    Stage,
+    Structure,
+    SystemName,
+    Trainable,
+)
 
 
 class Strict(BaseModel):
@@ -12,51 +22,16 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class Stage(StrEnum):
-    """The three stages of Stable Video Diffusion."""
-
-    image_pretrain = "image_pretrain"
-    video_pretrain = "video_pretrain"
-    finetune = "finetune"
-
-
-class Formulation(StrEnum):
-    """How noise is added and what the network predicts."""
-
-    edm = "edm"
-    v = "v"
-
-
-class Device(StrEnum):
-    """Where the network runs; auto takes a GPU where there is one."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class SystemName(StrEnum):
-    """Whose temporal layers a video network has; `rushes models` tells of each."""
-
-    make_a_video = "make_a_video"
-    vdm = "vdm"
-    lumiere = "lumiere"
-    video_ldm = "video_ldm"
-
-
-class Trainable(StrEnum):
-    """Which parameters a stage trains."""
-
-    auto = "auto"
-    all = "all"
-    temporal = "temporal"
-
-
 class ModelSettings(Strict):
     """Sizes of a new network. A stage with a parent takes its parent's sizes."""
 
     system: SystemName = SystemName.make_a_video
-    """The system whose temporal layers video_pretrain adds (see `rushes models`); a parent that has some keeps them."""
+    """The system (see `rushes models`). Most add their temporal layers in video_pretrain, to any image stage's network;
+    dit and gen1 have image networks of their own, so name them from image_pretrain on; tune_a_video's video_pretrain
+    tunes on one clip; control_video trains a control branch in image_pretrain, beside its parent. A parent that is a
+    video network keeps its system."""
+    structure: Structure = Structure.blurred_brightness
+    """gen1 and control_video: what shows them where things are."""
     width: int = Field(default=24, ge=8, multiple_of=8)
     """Channels of the finest level."""
     multipliers: list[int] = Field(default=[1, 2, 3], min_length=1)
@@ -149,7 +124,8 @@ class OptimSettings(Strict):
     p_std: float = Field(default=1.4, gt=0)
     """edm: standard deviation of ln sigma."""
     trainable: Trainable = Trainable.auto
-    """auto trains the temporal layers alone in video_pretrain and everything else otherwise."""
+    """auto trains in video_pretrain what the system's recipe says (`rushes models NAME`): the temporal layers alone for
+    make_a_video, lumiere and video_ldm; otherwise everything that the stage's data pass."""
     best_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the training clips with the highest `best_by`; the finetune stage is meant for a share below 1."""
     best_by: str = "technical_quality"
@@ -170,7 +146,7 @@ class TrainStageConfig(Strict):
     parent: str = ""
     """Checkpoint to start from: a file, or the folder of a finished stage. Only image_pretrain may go without."""
     formulation: Formulation = Formulation.edm
-    """edm (Karras et al. 2022) or v (v-prediction on the cosine schedule)."""
+    """edm (Karras et al. 2022), v (v-prediction on the cosine schedule) or flow (straight paths, dit's own)."""
     model: ModelSettings = ModelSettings()
     """Sizes of a new network."""
     data: DataSettings = DataSettings()
@@ -190,6 +166,11 @@ class TrainStageConfig(Strict):
     def _has_a_parent(self) -> "TrainStageConfig":
         if self.stage != Stage.image_pretrain and not self.parent:
             raise ValueError(f"parent: {self.stage} needs the checkpoint to start from")
+        if self.model.system == SystemName.control_video and not (self.stage == Stage.image_pretrain and self.parent):
+            raise ValueError(
+                "model.system: control_video trains a control branch: take --stage image_pretrain, and as --parent a "
+                "finished image stage"
+            )
         return self
 
 
@@ -201,7 +182,7 @@ class TrainStagedConfig(Strict):
     out: str = "runs/training"
     """Folder for the three stages' folders."""
     formulation: Formulation = Formulation.edm
-    """edm (Karras et al. 2022) or v (v-prediction on the cosine schedule)."""
+    """edm (Karras et al. 2022), v (v-prediction on the cosine schedule) or flow (straight paths, dit's own)."""
     model: ModelSettings = ModelSettings()
     """Sizes of the network."""
     data: DataSettings = DataSettings()
@@ -220,6 +201,12 @@ class TrainStagedConfig(Strict):
     """Threads on the CPU; 0 takes half of the cores, which on a busy machine is faster than all of them."""
     log_seconds: float = Field(default=1.0, gt=0)
     """Seconds between two lines of metrics."""
+
+    @model_validator(mode="after")
+    def _has_three_stages(self) -> "TrainStagedConfig":
+        if self.model.system == SystemName.control_video:
+            raise ValueError("model.system: control_video has one stage: take --stage image_pretrain and a --parent")
+        return self
 
     def stages(self) -> list[TrainStageConfig]:
         """The three stages' configurations; each parent is the folder of the stage before."""
@@ -242,18 +229,21 @@ class TrainStagedConfig(Strict):
         return stages
 
 
-class SamplerName(StrEnum):
-    """Which sampler integrates from noise to video."""
-
-    heun = "heun"
-    ddim = "ddim"
-
-
 class SampleConfig(Strict):
     """Sample videos from a checkpoint, as MP4 and GIF."""
 
     checkpoint: str = "runs/training/finetune"
     """A checkpoint file, or the folder of a stage."""
+    system: SampleSystem = SampleSystem.auto
+    """auto is the checkpoint's own; text2video_zero and control_video make video of an image stage's checkpoint."""
+    source: str = ""
+    """A video file to make anew after the prompt, for checkpoints of gen1 and tune_a_video."""
+    control: str = ""
+    """control_video: a video file to follow, for a checkpoint with a control branch; none if empty."""
+    blur: int = Field(default=2, ge=0, le=7)
+    """gen1: how often the source's structure is blurred; at 7 nothing of it is left in small videos."""
+    strength: float = 1.0
+    """text2video_zero: pixels that the picture moves down and to the right a frame, rounded."""
     prompts: list[str] = Field(default=[""], min_length=1)
     """One video each; the empty prompt is unconditional."""
     out: str = "runs/sample"
@@ -261,7 +251,7 @@ class SampleConfig(Strict):
     steps: int = Field(default=18, ge=1)
     """Steps of the sampler."""
     sampler: SamplerName = SamplerName.heun
-    """heun calls the network twice a step, ddim once."""
+    """heun calls the network twice a step, ddim once. tune_a_video and control_video always take ddim."""
     guidance: float = Field(default=3.0, ge=0)
     """Classifier-free guidance scale; 1 is none."""
     fps: float = Field(default=8.0, gt=0)

@@ -79,7 +79,7 @@ class ClipData:
         if self.cached:
             self.cache.mkdir(parents=True, exist_ok=True)
         for clip in self.clips:
-            if self.frames and not _rates(clip, self.frames, s.fps):
+            if self.frames and not fits(clip, self.frames, s.fps):
                 self.warn(f"{clip.uri} at {clip.start:.2f} s: fewer than {self.frames} frames, left out")
                 continue
             try:
@@ -166,6 +166,11 @@ class ClipData:
             _save(frames, pixels)
             _save(times, starts)  # last: where it is, the frames are whole
         return np.load(frames, mmap_mode="r"), np.load(times)
+
+
+def fits(clip: Clip, frames: int, wanted: Sequence[float]) -> bool:
+    """Whether the clip has so many different frames."""
+    return bool(_rates(clip, frames, wanted))
 
 
 def _rates(clip: Clip, frames: int, wanted: Sequence[float]) -> list[float]:

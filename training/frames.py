@@ -93,6 +93,19 @@ class FrameReader:
         return out
 
 
+def aspect_of(uri: str) -> float:
+    """Display width over display height of a video's first picture, upright. Raises TrainingError where it has none."""
+    try:
+        with _opened(uri) as (container, stream):
+            picture = next(_decode(container, stream), None)
+            if picture is None:
+                raise ValueError("no picture decodes")
+            aspect = picture.width * float(stream.sample_aspect_ratio or 1) / picture.height
+            return 1 / aspect if round(picture.rotation / 90) % 2 else aspect
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise TrainingError(f"{uri}: cannot be read ({error})") from error
+
+
 def _shown(starts: Any, times: np.ndarray) -> list[int]:
     """Index of the frame that is on screen at each time."""
     return list(np.maximum(np.searchsorted(np.asarray(starts), np.asarray(times) + TOLERANCE_S, "right") - 1, 0))

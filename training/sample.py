@@ -13,14 +13,14 @@ import torch
 from av.video.stream import VideoStream
 from PIL import Image
 
-from models.diffusion.guidance import Guided
-from models.diffusion.losses import denoiser
-from models.diffusion.samplers import DDIM, Heun, sample
 from training import checkpoint as checkpoints
+from training.choice import check, makes_video, tell_of
 from training.conditioning import Conditioner
-from training.config import SampleConfig, SamplerName, TrainStageConfig
+from training.config import SampleConfig, TrainStageConfig
+from training.draw import Scene, draw_of
 from training.errors import TrainingError
-from training.networks import rebuilt
+from training.networks import is_grown, rebuilt, taken_apart
+from training.source import read_source
 from training.stages import Stopped, make_loss, pick_device
 from training.trainer import OnEvent, mix
 
@@ -42,49 +42,60 @@ class SampleResult:
 def run_sample(
     config: SampleConfig, on_event: OnEvent = lambda event: None, stop: Callable[[], bool] = lambda: False
 ) -> list[SampleResult]:
-    """Sample every prompt and write its files. Raises TrainingError for what the user can mend; that `out` cannot be
-    written is said before the first step."""
-    loaded = checkpoints.load(config.checkpoint)
+    """Sample every prompt and write its files.
+
+    Raises TrainingError for what the user can mend; that a system cannot sample from the checkpoint, that a video
+    cannot be read and that `out` cannot be written is said before the first step."""
+    lineage = checkpoints.read_lineage(config.checkpoint)
+    system, sizes = taken_apart(lineage.network)
+    check(config, system, sizes)
+    stage = TrainStageConfig.model_validate(lineage.config)
     stems = stems_of(config)
     for stem in stems:
         _check_writable(stem)
-    stage = TrainStageConfig.model_validate(loaded.lineage.config)
+    video = makes_video(config, system, sizes)
+    height, width, frames = stage.data.height, stage.data.width, (config.frames or stage.data.frames) if video else 1
+    given = [
+        read_source(field, path, frames, config.fps, height, width)
+        for field, path in (("source", config.source), ("control", config.control))
+        if path
+    ]
+
+    loaded = checkpoints.load(config.checkpoint)
     device = pick_device(config.device, config.cpu_threads)
-    network = rebuilt(loaded.lineage.network)
+    network = rebuilt(system, sizes)
     network.load_state_dict(loaded.ema)
     network.to(device).eval().requires_grad_(False)
-    loss, conditioner = make_loss(stage), Conditioner(device)
-    denoise = denoiser(loss, network)
-    sampler = Heun() if config.sampler == SamplerName.heun else DDIM()
-    # a network without temporal layers makes pictures: frames of it would have nothing to do with one another
-    frames = (config.frames or stage.data.frames) if network.config.temporal else 1
-    shape = (1, 3, frames, stage.data.height, stage.data.width)
+    loss, conditioner, tell = make_loss(stage), Conditioner(device), tell_of(config, system, sizes)
+    draw = draw_of(config.system, system, is_grown(system, sizes))
+    shape = (1, 3, frames, height, width) if video else (1, 3, height, width)
+    pixels = (given[0] if given else torch.zeros(shape)).to(device)
 
     results = []
     for i, (prompt, stem) in enumerate(zip(config.prompts, stems, strict=True)):
         began = time.monotonic()
         on_event({"event": "phase", "phase": "sampling", "prompt": prompt, "of": len(config.prompts), "index": i})
-        fps = torch.tensor([config.fps if network.config.temporal else math.nan])
+        fps = torch.tensor([config.fps if sizes.temporal else math.nan])
         motion = torch.tensor([math.nan if config.motion is None else config.motion])
-        both = conditioner.of([prompt, ""], fps.expand(2), motion.expand(2))
-        cond, uncond = ({k: v[j : j + 1] for k, v in both.items()} for j in (0, 1))
-        guided = Guided(denoise, cond, uncond, config.guidance if prompt else 1.0)
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(mix(config.seed, i))).to(device)
-        noise = noise if network.config.temporal else noise[:, :, 0]
+        both = tell(conditioner.of([prompt, ""], fps.expand(2), motion.expand(2)), pixels.expand(2, *shape[1:]))
+        told, empty = ({k: v[j : j + 1] for k, v in both.items()} for j in (0, 1))
+        generator = torch.Generator().manual_seed(mix(config.seed, i))
+        noise = torch.randn(1, 3, frames, height, width, generator=generator).reshape(shape).to(device)
 
         def step(done: int, steps: int) -> None:
             on_event({"event": "sampling", "step": done, "of": steps})
             if stop():
                 raise Stopped("sampling stopped")
 
-        x = sample(guided, noise, loss.schedule, config.steps, sampler, step)[0]
+        scale = config.guidance if prompt else 1.0
+        x = draw(Scene(config, network, loss, told, empty, scale, noise, pixels, generator, step))[0]
         x = x if x.ndim == 4 else x[:, None]
-        pixels = ((x.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(0, -1).cpu().numpy()
+        rgb = ((x.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(0, -1).cpu().numpy()
         try:
-            paths = write_video(pixels, stem, config.fps, config.enlarge)
+            paths = write_video(rgb, stem, config.fps, config.enlarge)
         except OSError as error:
             raise TrainingError(f"out: {stem} cannot be written ({error.strerror or error})") from error
-        result = SampleResult(prompt, *(str(p) for p in paths), frames=len(pixels), seconds=time.monotonic() - began)
+        result = SampleResult(prompt, *(str(p) for p in paths), frames=len(rgb), seconds=time.monotonic() - began)
         on_event({"event": "result", **asdict(result)})
         results.append(result)
     return results

@@ -1,34 +1,33 @@
 """A stage from its configuration to its checkpoint; three of them make a model."""
 
-import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from models.backbones.unet import UNet, UNetConfig
 from models.diffusion.losses import EDMLoss, Loss, VLoss
+from models.systems import dit
 from training import checkpoint as checkpoints
-from training.checkpoint import Checkpoint, Lineage
+from training.checkpoint import Lineage
 from training.conditioning import Conditioner
-from training.config import Device, Formulation, Stage, SystemName, Trainable, TrainStageConfig, TrainStagedConfig
+from training.config import TrainStageConfig, TrainStagedConfig
 from training.curve import draw_curve
-from training.data import ClipData
+from training.data import ClipData, fits
 from training.ema import EMA
 from training.errors import TrainingError
 from training.evaluate import denoising_error
-from training.networks import described, inflated, rebuilt, taken_apart
-from training.selection import Selection, best, drawn, read_selection, split_holdout
+from training.names import Device, Formulation, Stage
+from training.networks import described
+from training.recipes import RECIPES
+from training.resume import CURVE, METRICS, RESULT, identity_of, refuse_other_stage, resume
+from training.selection import Clip, Selection, best, drawn, read_selection, split_holdout
+from training.start import check_motion, networks, shape_of, sizes_after, trainable
 from training.trainer import OnEvent, TrainState, train
-
-RESULT, METRICS, CURVE = "result.json", "metrics.jsonl", "loss.png"
-# of a stage's configuration, what cannot change its result
-_INCIDENTAL = {"selection": True, "out": True, "parent": True, "device": True, "cpu_threads": True, "log_seconds": True}
 
 _SPLITS = {  # of which something is to be said
     "by policy": "held-out clips are those that the policy's split sets aside",
@@ -81,13 +80,13 @@ def run_stage(
     selection = read_selection(config.selection, rank_by)
     parent = checkpoints.locate(config.parent) if config.parent else None
     parent_hash = checkpoints.file_hash(parent) if parent else ""
-    identity = _identity(config, selection, parent_hash)
+    identity = identity_of(config, selection, parent_hash)
 
     if done := _recorded(out, identity):
         on_event({"event": "phase", "stage": config.stage, "phase": "finished before", "out": config.out})
         on_event({"event": "result", **asdict(done)})
         return done
-    _refuse_other_stage(config, out)
+    refuse_other_stage(config, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         return _train_stage(config, out, selection, parent, parent_hash, identity, on_event, stop)
@@ -104,8 +103,9 @@ def run_staged(
 
 def make_loss(config: TrainStageConfig) -> Loss:
     """The loss, and with it the schedule and parameterization, that a stage trains."""
-    optim = config.optim
-    return EDMLoss(optim.p_mean, optim.p_std) if config.formulation == Formulation.edm else VLoss()
+    if config.formulation == Formulation.edm:
+        return EDMLoss(config.optim.p_mean, config.optim.p_std)
+    return VLoss() if config.formulation == Formulation.v else dit.LOSS
 
 
 def pick_device(device: Device, cpu_threads: int = 0) -> torch.device:
@@ -132,18 +132,19 @@ def _train_stage(
         on_event({"event": "phase", "stage": config.stage, "phase": phase, **more})
 
     start = checkpoints.load(parent) if parent else None
-    _check_parent(config, selection, start)
-    system, size = _shape(config, start)
-    if config.data.height % size.multiple or config.data.width % size.multiple:
-        raise TrainingError(
-            f"data: height and width, {config.data.height}x{config.data.width}, must be multiples of {size.multiple}"
-        )
+    check_motion(config, selection, start)
+    system, sizes = shape_of(config, start)
+    recipe = RECIPES[system]
 
     say("reading clips")
     training, held, split = split_holdout(selection.clips, config.data.holdout_share)
     training = drawn(training)
     if config.optim.best_fraction < 1:
         training = best(training, config.optim.best_fraction)
+    one = _one(training, config) if recipe.one_clip and config.stage != Stage.image_pretrain else None
+    if one:
+        training = [one]
+        say("tuning on one clip", clip=one.clip_id, uri=one.uri)
     if split in _SPLITS:
         say(_SPLITS[split])
     cache = Path(config.data.cache) if config.data.cache else out / "cache"
@@ -162,13 +163,13 @@ def _train_stage(
 
     say("building the network")
     device = pick_device(config.device, config.cpu_threads)
-    conditioner, loss = Conditioner(device), make_loss(config)
-    untrained, network = _networks(config, system, size, start)
+    conditioner, loss = Conditioner(device, recipe.tell), recipe.loss(make_loss(config))
+    untrained, network = networks(config, system, sizes, start)
     untrained, network = untrained.to(device), network.to(device)
     error_untrained = denoising_error(loss, untrained, examples, conditioner)
     error_start = denoising_error(loss, network, examples, conditioner)
     del untrained
-    trained = _trainable(config, network)
+    trained = trainable(config, system, network)
     optimizer = torch.optim.AdamW(
         trained, lr=config.optim.lr, weight_decay=config.optim.weight_decay, betas=(0.9, 0.99)
     )
@@ -178,15 +179,19 @@ def _train_stage(
         identity=identity,
         stage=config.stage,
         config=config.model_dump(mode="json"),
-        network=described(network, system),
-        selection={"content_hash": selection.content_hash, **selection.made_from},
+        network=described(system, sizes_after(config.stage, sizes)),
+        selection={
+            "content_hash": selection.content_hash,
+            **selection.made_from,
+            **({"clip": one.clip_id} if one else {}),
+        },
         parent_hash=parent_hash,
         motion_definition=selection.motion_definition,
         ancestors=[*start.lineage.ancestors, {"stage": start.lineage.stage, "hash": parent_hash}] if start else [],
         code=checkpoints.code_version(),
     )
     path = out / checkpoints.FILE
-    _resume(path, lineage, state, device, say)
+    resume(path, lineage, state, device, say)
     del start
 
     def save() -> None:
@@ -241,107 +246,11 @@ def _train_stage(
     return result
 
 
-def _shape(config: TrainStageConfig, start: Checkpoint | None) -> tuple[SystemName, UNetConfig]:
-    """The system and the sizes of the stage's network. Of a parent that is an image network, the sizes alone."""
-    if start is None:
-        return taken_apart(config.model.model_dump())
-    system, size = taken_apart(start.lineage.network)
-    return system if size.temporal else config.model.system, size
-
-
-def _networks(
-    config: TrainStageConfig, system: SystemName, size: UNetConfig, start: Checkpoint | None
-) -> tuple[UNet, UNet]:
-    """(a new network, the one the stage starts from), both with temporal layers where the stage needs them."""
-    description = {"system": system, **asdict(size)}
-    untrained, network = rebuilt(description, config.seed), rebuilt(description)
-    network.load_state_dict(start.ema if start else untrained.state_dict())
-    if config.stage == Stage.image_pretrain or size.temporal:
-        return untrained, network
-    return inflated(untrained, system, config.seed), inflated(network, system, config.seed)
-
-
-def _trainable(config: TrainStageConfig, network: UNet) -> list[torch.nn.Parameter]:
-    """Freeze what the stage does not train and return the rest."""
-    wanted = config.optim.trainable
-    if wanted == Trainable.auto:
-        wanted = Trainable.temporal if config.stage == Stage.video_pretrain else Trainable.all
-    if config.stage == Stage.image_pretrain and wanted == Trainable.temporal:
-        raise TrainingError("optim.trainable: images pass no temporal layer; use auto or all")
-    if wanted == Trainable.temporal:
-        network.requires_grad_(False)
-        for parameter in network.temporal_parameters():
-            parameter.requires_grad_(True)
-    elif config.stage == Stage.image_pretrain:
-        for parameter in network.temporal_parameters():
-            parameter.requires_grad_(False)
-    return [p for p in network.parameters() if p.requires_grad]
-
-
-def _check_parent(config: TrainStageConfig, selection: Selection, start: Checkpoint | None) -> None:
-    """A motion score of another definition would mean something else to the network than what it learned."""
-    if start is None or start.lineage.motion_definition is None or selection.motion_definition is None:
-        return
-    if start.lineage.motion_definition != selection.motion_definition:
-        raise TrainingError(
-            f"selection: its motion score is {selection.motion_definition}, the parent {config.parent} was trained on "
-            f"{start.lineage.motion_definition}; curate with the parent's settings"
-        )
-
-
-def _resume(path: Path, lineage: Lineage, state: TrainState, device: torch.device, say: Callable[..., None]) -> None:
-    """Take up the checkpoint at `path` if it is this very run's; else start anew, and say what differs."""
-    for half in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed while it wrote
-        half.unlink()
-    metrics = path.with_name(METRICS)
-    old = checkpoints.load(path) if path.exists() else None
-    if old and old.lineage.identity == lineage.identity:
-        state.network.load_state_dict(old.weights)
-        state.ema.weights = {name: tensor.to(device) for name, tensor in old.ema.items()}
-        checkpoints.restore_optimizer(state.optimizer, state.network, old.optimizer)
-        state.samples = old.lineage.samples
-        lines = metrics.read_text().splitlines() if metrics.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["samples"] <= state.samples]
-        checkpoints.write_atomic(metrics, lambda temporary: temporary.write_text("".join(f"{x}\n" for x in kept)))
-        say("resuming", samples=state.samples)
-        return
-    if old:
-        say("starting anew: the folder holds another run", differs=_differences(old.lineage, lineage))
-    for stale in (path, metrics, path.with_name(RESULT), path.with_name(CURVE)):
-        stale.unlink(missing_ok=True)
-
-
-def _differences(old: Lineage, new: Lineage) -> list[str]:
-    fields = ["selection"] if old.selection["content_hash"] != new.selection["content_hash"] else []
-    fields += ["parent"] if old.parent_hash != new.parent_hash else []
-    before, after = _flat(old.config), _flat(new.config)
-    return fields + [
-        key for key in sorted(before | after) if key not in _INCIDENTAL and before.get(key) != after.get(key)
-    ]
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in config.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return out
-
-
-def _identity(config: TrainStageConfig, selection: Selection, parent_hash: str) -> str:
-    fields = config.model_dump(mode="json", exclude=_INCIDENTAL | {"data": {"cache", "cache_gb"}})
-    ranks = [str(clip.rank) for clip in selection.clips]
-    text = json.dumps([fields, selection.content_hash, ranks, parent_hash], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _refuse_other_stage(config: TrainStageConfig, out: Path) -> None:
-    """A finished stage is replaced by itself under other settings, never by another stage."""
-    try:
-        stage = json.loads((out / RESULT).read_text())["stage"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return
-    if stage != config.stage:
-        raise TrainingError(f"out: {config.out} holds a finished stage {stage}; choose another folder with --out")
+def _one(clips: Sequence[Clip], config: TrainStageConfig) -> Clip:
+    """The clip that one-shot tuning takes: of those that are long enough the one of the highest rank, where
+    `best_fraction` asks for ranks, or else the first."""
+    long = [clip for clip in clips if fits(clip, config.data.frames, config.data.fps)]
+    return best(long or clips, 0.0)[0]
 
 
 def _recorded(out: Path, identity: str) -> StageResult | None:

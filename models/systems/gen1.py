@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from models.backbones.unet import UNet, UNetConfig
 from models.diffusion.guidance import same_rows
-from models.diffusion.losses import DenoisingLoss, UniformTimes
-from models.diffusion.parameterization import Denoiser, VPrediction, XPrediction
+from models.diffusion.losses import DenoisingLoss, Loss, UniformTimes
+from models.diffusion.parameterization import Denoiser, Network, VPrediction, XPrediction
 from models.diffusion.samplers import DDIM, OnStep, Sampler
 from models.diffusion.samplers import sample as run
 from models.diffusion.schedules import CosineSchedule, Schedule
@@ -141,11 +141,11 @@ class StructuredLoss:
     """The denoising loss of a network that is given the video's own depth, blurred to levels uniform in 0 to `most`."""
 
     most: int
-    loss: DenoisingLoss = LOSS
+    loss: Loss = LOSS
     encode: Callable[[Tensor], Tensor] = torch.clone
 
     def __call__(
-        self, network: nn.Module, x: Tensor, generator: torch.Generator, depth: Tensor, content: Tensor | None = None
+        self, network: Network, x: Tensor, generator: torch.Generator, depth: Tensor, content: Tensor | None = None
     ) -> Tensor:
         """(b,); `depth` (b, c, [t,] h, w), which `encode` brings to the size of the latents `x` if it has not got it,
         and `content` (b, d) of one of its frames."""

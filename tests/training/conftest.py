@@ -12,7 +12,10 @@ import torch
 from hypothesis import settings
 
 from training.config import DataSettings, ModelSettings, OptimSettings, TrainStageConfig
+from training.names import Stage, SystemName
+from training.resume import RESULT
 from training.selection import Clip
+from training.stages import run_stage
 
 settings.register_profile("rushes", deadline=None)  # the first example pays for lazy imports
 settings.load_profile("rushes")
@@ -94,19 +97,44 @@ def footage(tmp_path_factory) -> Footage:
     return footage
 
 
+def tiny_stage(footage: Footage, out: Path, **fields) -> TrainStageConfig:
+    """A stage configuration small enough to train in about a second; keyword arguments change it."""
+    optim = {"samples": 24, "batch": 4, "warmup": 8, "checkpoint_every": 8, "lr": 3e-3, **fields.pop("optim", {})}
+    data = {"height": 12, "width": 16, "frames": 3, "fps": [6.0, 12.0], "holdout_share": 0.3}
+    model = {"width": 8, "multipliers": [1, 2], "attention_levels": [1], "patch": 2, "head_dim": 8}
+    model |= fields.pop("model", {})
+    defaults = {"selection": footage.selection, "out": str(out), "device": "cpu", "log_seconds": 1e-6}
+    return TrainStageConfig(
+        **{**defaults, **fields},
+        model=ModelSettings(**model),
+        data=DataSettings(**{**data, "cache": str(footage.folder / "cache")}),
+        optim=OptimSettings(**optim),
+    )
+
+
 @pytest.fixture
 def tiny(footage, tmp_path):
-    """A stage configuration small enough to train in about a second; keyword arguments change it."""
+    """`tiny_stage` in a folder of the test's own."""
+    return lambda out=tmp_path / "out", **fields: tiny_stage(footage, Path(out), **fields)
 
-    def make(**fields) -> TrainStageConfig:
-        optim = {"samples": 24, "batch": 4, "warmup": 8, "checkpoint_every": 8, "lr": 3e-3, **fields.pop("optim", {})}
-        data = {"height": 12, "width": 16, "frames": 3, "fps": [6.0, 12.0], "holdout_share": 0.3}
-        defaults = {"selection": footage.selection, "out": str(tmp_path / "out"), "device": "cpu", "log_seconds": 1e-6}
-        return TrainStageConfig(
-            **{**defaults, **fields},
-            model=ModelSettings(width=8, multipliers=[1, 2], attention_levels=[1], patch=2, head_dim=8),
-            data=DataSettings(**{**data, "cache": str(footage.folder / "cache")}),
-            optim=OptimSettings(**optim),
-        )
+
+@pytest.fixture(scope="session")
+def trained(footage, tmp_path_factory):
+    """`trained(system)`: the folders of a system's stages by name, barely trained, once, when it is asked for."""
+    out = tmp_path_factory.mktemp("trained")
+    images = {"dit": "dit", "gen1": "gen1"}  # the others share one image stage
+
+    def stage(name: str, **fields) -> str:
+        if not (out / name / RESULT).exists():
+            run_stage(tiny_stage(footage, out / name, optim={"samples": 8}, **fields))
+        return str(out / name)
+
+    def make(system: SystemName) -> dict[Stage, str]:
+        model, family = {"system": system}, images.get(system, "make_a_video")
+        image = stage(f"{family}-images", model={"system": family})
+        if system == SystemName.control_video:
+            return {Stage.image_pretrain: stage("control", model=model, parent=image)}
+        video = stage(f"{system}-video", stage="video_pretrain", model=model, parent=image)
+        return {Stage.image_pretrain: image, Stage.video_pretrain: video}
 
     return make
