@@ -1,23 +1,28 @@
 """Grouping of clips that look the same at scale: seconds, memory, and recall of planted copies, in one run.
 
-    python benchmarks/duplicates_index.py [--hashes 10000000] [--copies 0.02] [--seed 0] [--bits 8]
+    python benchmarks/duplicates_index.py [--hashes 2500000 5000000 10000000] [--copies 0.02] [--seed 0] [--bits 8]
 
 Clips of 4 to 16 samples are synthetic pictures of the 9 x 8 cells that hashes are made of: random fields whose spectrum
 falls as 1/f, as photographs' do, or as 1/f^2, with brightness contrasts from dim to strong, drifting from sample to
 sample; one in fifty is a plain ground. Their hashes are unevenly spread over the 64 bits, as real ones are: the run
 prints how far hashes of different clips are apart. `--copies` is the share of clips that are a copy of another: sampled
 midway between its samples, with a codec's noise on the cells, up to a tenth trimmed off. Recall: a copy's group is its
-original's. The floor is one sort of all hashes, without which nothing can be found; the peer, XOR and bit count of a
-few hashes with all, reckoned for all pairs. Memory is the peak of the process, and what it had needed before.
+original's. A stranger is a representative that the clip is no copy of, but alike to by chance. The floor is one sort of
+all hashes, without which nothing can be found; the peer, XOR and bit count of a few hashes with all, reckoned for all
+pairs. Every number of hashes has a process of its own; memory is its peak, and what making the clips had needed.
+From several numbers of hashes follows how the time grows: as which power of the clips between the last two.
 """
 
-import argparse
-import resource
+import json
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.alone import alone, peak_gb
+from benchmarks.arguments import at_least_one, parser_of
 from curation.duplicates.perceptual import group_perceptual
 from curation.duplicates.sequences import Sequences
 from curation.scores.duplicates import MARGIN, hash_distance, informative
@@ -109,51 +114,78 @@ def clips(count: int, copies: float, rng: np.random.Generator) -> Made:
     return Made(hashes, np.concatenate(looks), np.concatenate(source))
 
 
-def peak_gb() -> float:
-    """The most memory that the process has held, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hashes", type=int, default=10_000_000)
-    parser.add_argument("--copies", type=float, default=0.02, help="share of clips that are copied")
-    parser.add_argument("--bits", type=float, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    rng = np.random.default_rng(args.seed)
-    made = clips(round(args.hashes / 10 / (1 + args.copies)), args.copies, rng)
-    hashes, source = made.hashes, made.source
-    count = len(hashes)
+def grouped(wanted: int, copies: float, bits: float, seed: int) -> str:
+    """Make clips of so many hashes and group them; what was found, as JSON: seconds, GB, shares."""
+    rng = np.random.default_rng(seed)
+    made = clips(round(wanted / 10 / (1 + copies)), copies, rng)
+    hashes, source, before = made.hashes, made.source, peak_gb()
     chosen = hashes.flat[rng.integers(0, len(hashes.flat), (2, 100_000))]
-    chosen = chosen[:, informative(chosen).all(axis=0)]
-    apart = hash_distance(*chosen)
-    print(f"{len(hashes.flat)} hashes of {count} clips, {(source >= 0).sum()} of them copies")
-    spread = f"mean {apart.mean():.1f}, deviation {apart.std():.1f}, {(apart <= 12).mean():.4f} at most 12"
-    print(f"bits between telling hashes of different clips: {spread}")
-    before = peak_gb()
+    apart = hash_distance(*chosen[:, informative(chosen).all(axis=0)])
     began = time.perf_counter()
     np.sort(hashes.flat)
     floor = time.perf_counter() - began
     began = time.perf_counter()
     for i in range(5):
-        (hash_distance(hashes.flat, hashes.flat[i]) <= args.bits).any()
+        (hash_distance(hashes.flat, hashes.flat[i]) <= bits).any()
     peer = (time.perf_counter() - began) / 5 * len(hashes.flat) / 2
-    began = time.perf_counter()
-    every = np.arange(count)
-    found = group_perceptual(hashes, every, np.zeros(count), every, args.bits, looks=made.looks)
-    seconds = time.perf_counter() - began
-    copies = np.flatnonzero(source >= 0)
-    told = found.leader[copies] == found.leader[source[copies]]
-    partner = np.where(source >= 0, source, np.arange(count))
-    grouped = np.flatnonzero(found.leader != np.arange(count))
-    strange = (partner[grouped] != partner[found.leader[grouped]]).mean() if len(grouped) else 0.0
-    print(f"grouped in {seconds:.1f} s (floor, one sort: {floor:.2f} s; all pairs: {peer / 3600:.0f} hours)")
-    print(f"peak memory {peak_gb():.2f} GB, of which {before:.2f} GB before")
-    print(
-        f"recall of the copies {told.mean():.4f}; of {len(grouped)} clips that give way, to a stranger: {strange:.5f}"
+    every = np.arange(len(hashes))
+    began, used = time.perf_counter(), time.process_time()
+    found = group_perceptual(hashes, every, np.zeros(len(every)), every, bits, looks=made.looks)
+    seconds, busy = time.perf_counter() - began, time.process_time() - used
+    copy = np.flatnonzero(source >= 0)
+    original = np.where(source >= 0, source, every)
+    gone = np.flatnonzero(found.leader != every)
+    strange = original[gone] != original[found.leader[gone]]
+    return json.dumps(
+        {
+            "hashes": len(hashes.flat),
+            "clips": len(every),
+            "seconds": seconds,
+            "busy": busy,
+            "floor": floor,
+            "peer": peer,
+            "peak": peak_gb(),
+            "before": before,
+            "recall": float((found.leader[copy] == found.leader[source[copy]]).mean()),
+            "gone": len(gone),
+            "strange": float(strange.mean()) if len(gone) else 0.0,
+            "spread": [float(apart.mean()), float(apart.std()), float((apart <= 12).mean())],
+        }
     )
+
+
+def measure(sizes: Sequence[int], copies: float = 0.02, bits: float = 8, seed: int = 0) -> None:
+    """Print a line for every number of hashes, and how the time grows."""
+    columns = ("hashes", "clips", "s", "s of CPU", "us a clip", "floor, s", "all pairs, h", "GB", "GB made", "recall")
+    print("".join(f"{c:>14}" for c in (*columns, "give way", "to strangers")), flush=True)
+    runs = []
+    for size in sizes:
+        f = json.loads(alone(grouped, size, copies, bits, seed).said)
+        runs.append(f)
+        whole = f"{f['hashes']:14}{f['clips']:14}{f['seconds']:14.1f}{f['busy']:14.1f}"
+        rates = f"{1e6 * f['busy'] / f['clips']:14.0f}{f['floor']:14.2f}{f['peer'] / 3600:14.1f}"
+        what = f"{f['peak']:14.2f}{f['before']:14.2f}{f['recall']:14.4f}{f['gone']:14}{f['strange']:14.4f}"
+        print(whole + rates + what, flush=True)
+    mean, deviation, near = runs[-1]["spread"]
+    print(f"telling hashes of different clips: {mean:.1f} bits apart, deviation {deviation:.1f}, {near:.4f} at most 12")
+    if len(runs) > 1 and runs[-2]["hashes"] != runs[-1]["hashes"]:
+        less, more = runs[-2:]
+        power = math.log(more["busy"] / less["busy"]) / math.log(more["hashes"] / less["hashes"])
+        hours = more["busy"] * 10**power / 3600
+        print(
+            f"time grows as the power {power:.2f} of the clips; reckoned, ten times as many take {hours:.1f} h of CPU"
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--hashes", type=at_least_one, nargs="+", default=[2_500_000, 5_000_000, 10_000_000])
+    parser.add_argument("--copies", type=float, default=0.02, help="share of clips that are copied")
+    parser.add_argument("--bits", type=float, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    measure(args.hashes, args.copies, args.bits, args.seed)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,17 @@ Makes a manifest of `--videos` files of `--clips` clips each, as a finished run 
 of eight videos. Timed, each in a process of its own: a run that finds all of them again (`ledger.plan`),
 `Manifest.compact`, the same after it, and the plan of `--new` files that nobody has seen. Files are not there: a list
 stands for what `sources.find` tells, and reading a file to name it by its content, which belongs to the disk, is left
-out for the new ones. The floor is reading the table of videos.
+out for the new ones. The floors are reading the table of videos, reading all clips, and that list in order of size.
 """
 
-import argparse
 import hashlib
-import multiprocessing
-import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
+from benchmarks.alone import tell
 from benchmarks.arguments import at_least_one, parser_of
 from curation import sources
 from curation.collect import Task, end_of
@@ -30,8 +28,9 @@ from curation.scores import scorers_for
 from curation.sources import Source
 
 CONFIG = CurateConfig(videos="/footage")
-Mode = Callable[[Path, int, int], str]
-"""Done to a manifest that holds so many videos, with so many new ones; says in words what came of it."""
+MODES = ("compaction", "resume")
+
+# What is measured: done to a manifest that holds so many videos, with so many new ones; says in words what came of it.
 
 
 def found(first: int, count: int) -> list[Source]:
@@ -70,6 +69,11 @@ def again(root: Path, count: int, new: int) -> str:
     return f"{len(left.tasks)} videos are left"
 
 
+def clips_of(root: Path, count: int, new: int) -> str:
+    """Read the table of clips."""
+    return f"{Manifest(root).read('clips').num_rows} clips"
+
+
 def compact(root: Path, count: int, new: int) -> str:
     """Merge small fragments."""
     manifest = Manifest(root)
@@ -79,6 +83,11 @@ def compact(root: Path, count: int, new: int) -> str:
     return f"{before} fragments of a table became {len(manifest.shards())}"
 
 
+def in_order(root: Path, count: int, new: int) -> str:
+    """List new files, and sort them as a plan does."""
+    return f"{len(sorted(found(count, new), key=lambda s: (-s.size, s.uri)))} files"
+
+
 def fresh(root: Path, count: int, new: int) -> str:
     """A run that has everything to do, beside what is there."""
     with mock.patch.object(sources, "identify", name_of):
@@ -86,35 +95,26 @@ def fresh(root: Path, count: int, new: int) -> str:
     return f"{len(left.tasks)} videos in {len({t.shard for t in left.tasks})} shards are left"
 
 
-def measured(mode: Mode, root: Path, count: int, new: int) -> tuple[float, float, float, str]:
-    """Seconds, those of all cores together, the peak of memory in GB, and what the mode says."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measure, (mode, root, count, new))
-
-
-def _measure(mode: Mode, root: Path, count: int, new: int) -> tuple[float, float, float, str]:
-    began, used = time.perf_counter(), time.process_time()
-    said = mode(root, count, new)
-    seconds, busy = time.perf_counter() - began, time.process_time() - used
-    return seconds, busy, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, said
-
-
-def measure(args: argparse.Namespace, root: Path) -> None:
+def measure(root: Path, videos: int, clips: int, only: Sequence[str] = MODES) -> None:
     """Make the manifest and print a line a mode."""
     began = time.perf_counter()
-    make(root, args.videos, args.clips)
-    print(f"{args.videos} videos of {args.clips} clips, made in {time.perf_counter() - began:.0f} s", flush=True)
-    modes: dict[str, Mode] = {
-        "floor: read the videos": floor,
-        "plan, nothing left": again,
-        "compact": compact,
-        "floor, compacted": floor,
-        "plan, compacted": again,
-        f"plan, {args.new} new": fresh,
-    }
-    for name, mode in modes.items():
-        seconds, busy, gigabytes, said = measured(mode, root, args.videos, args.new)
-        print(f"{name:<24}{seconds:7.2f} s {busy:7.2f} s of CPU {gigabytes:6.2f} GB   {said}", flush=True)
+    make(root, videos, clips)
+    print(f"{videos} videos of {clips} clips, made in {time.perf_counter() - began:.0f} s", flush=True)
+    if "resume" in only:
+        tell("floor: read the videos", floor, root, videos, 0)
+        tell("plan, nothing left", again, root, videos, 0)
+    if "compaction" in only:
+        tell("floor: read all clips", clips_of, root, videos, 0)
+        tell("compact", compact, root, videos, 0)
+    if len(only) > 1:
+        tell("floor, compacted", floor, root, videos, 0)
+        tell("plan, compacted", again, root, videos, 0)
+
+
+def planning(root: Path, videos: int, new: int) -> None:
+    """Print what it takes to plan new files beside so many that the manifest has."""
+    tell(f"floor: {new} in order", in_order, root, videos, new)
+    tell(f"plan, {new} new", fresh, root, videos, new)
 
 
 def main() -> None:
@@ -125,7 +125,9 @@ def main() -> None:
     parser.add_argument("--new", type=at_least_one, default=200_000, help="videos that the manifest does not have")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measure(args, Path(folder) / "manifest")
+        root = Path(folder) / "manifest"
+        measure(root, args.videos, args.clips)
+        planning(root, args.videos, args.new)
 
 
 if __name__ == "__main__":
