@@ -10,6 +10,7 @@ from pydantic_settings import CLI_SUPPRESS
 
 from curation.config import CurateConfig, OnDisk, SelectConfig, Strict
 from training.config import SampleConfig, TrainStagedConfig
+from training.names import SampleSystem
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -71,6 +72,22 @@ class PipelineConfig(Strict):
     """The three stages."""
     sample: SampleSection = SampleSection.model_validate({})
     """What is sampled at the end."""
+
+    @model_validator(mode="after")
+    def _samples_what_it_trains(self) -> "PipelineConfig":
+        system, sample = self.train.model.system, self.sample
+        if system.edits != bool(sample.source):
+            raise ValueError(
+                f"sample.source: {system} makes a video anew; name its file"
+                if system.edits
+                else f"sample.source: {system} makes no video anew; leave it empty"
+            )
+        if sample.system != SampleSystem.auto or sample.control:
+            raise ValueError(
+                f"sample.{'control' if sample.control else 'system'}: the pipeline samples from a network of video; "
+                "leave it, and run `rushes sample` on the image stage"
+            )
+        return self
 
     def curation(self) -> CurateConfig:
         """The first phase's own configuration; its manifest lies in `out/manifest`."""

@@ -73,9 +73,14 @@ def sample_videos(config: SampleConfig) -> list[Event]:
 
 
 def sample_once(config: SampleConfig, run: Any) -> list[Event]:
-    """What `run` returns, or what it returned before for this configuration and checkpoint, if its files are there."""
+    """What `run` returns, or what it returned before for this configuration, checkpoint, source and control, if its
+    files are there."""
     record = Path(f"{config.out}.json")
-    identity = {"config": config.model_dump(mode="json"), "checkpoint": _hash(config.checkpoint)}
+    identity = {
+        "config": config.model_dump(mode="json"),
+        "checkpoint": _hash(config.checkpoint),
+        "given": [_hash(path) for path in (config.source, config.control) if path],
+    }
     try:
         known = json.loads(record.read_text())
         if known["identity"] == identity and all(Path(r["mp4"]).is_file() for r in known["results"]):

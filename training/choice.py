@@ -9,14 +9,13 @@ from training.config import SampleConfig
 from training.errors import TrainingError
 from training.names import SampleSystem, SystemName
 from training.networks import PARTS, is_grown, transformer
-from training.recipes import RECIPES
 
 
 def check(config: SampleConfig, system: SystemName, sizes: UNetConfig) -> None:
     """Raises TrainingError, with the remedy, for what does not go together: the first of these that is so."""
     chosen, of = config.system, config.checkpoint
     untrained = chosen != SampleSystem.auto
-    edits = RECIPES[system].edits and sizes.temporal and not untrained
+    edits = system.edits and sizes.temporal and not untrained
     follows = system == SystemName.control_video and chosen != SampleSystem.text2video_zero
     train = "rushes train --stage image_pretrain --model.system control_video --parent"
     for wrong, message in (

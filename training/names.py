@@ -41,6 +41,11 @@ class SystemName(StrEnum):
     lumiere = "lumiere"
     control_video = "control_video"
 
+    @property
+    def edits(self) -> bool:
+        """Whether it samples by making a video anew; its network of video takes no images."""
+        return self in (SystemName.tune_a_video, SystemName.gen1)
+
 
 class Structure(StrEnum):
     """What shows a network where things are, in place of a depth estimate, which needs a network of its own."""

@@ -29,7 +29,6 @@ class Recipe:
     video_pretrain: str = ""
     finetune: str = ""
     one_clip: bool = False  # on video, trained on one clip
-    edits: bool = False  # samples by making a video anew; its network takes no images
     tell: Tell = as_it_is
     loss: Callable[[Loss], Loss] = lambda loss: loss
 
@@ -39,8 +38,8 @@ RECIPES: Mapping[SystemName, Recipe] = {
     SystemName.imagen_video: Recipe("base", "base"),
     SystemName.dit: Recipe("pretrain", "finetune"),
     SystemName.make_a_video: Recipe("decoder-video"),
-    SystemName.tune_a_video: Recipe("one-shot", "one-shot", one_clip=True, edits=True),
-    SystemName.gen1: Recipe("blur", "blur", edits=True, tell=structure.edited, loss=structure.AtAnyBlur),
+    SystemName.tune_a_video: Recipe("one-shot", "one-shot", one_clip=True),
+    SystemName.gen1: Recipe("blur", "blur", tell=structure.edited, loss=structure.AtAnyBlur),
     SystemName.video_ldm: Recipe("keyframes"),
     SystemName.svd: Recipe("video_pretrain", "finetune_text"),
     SystemName.lumiere: Recipe("base-video"),

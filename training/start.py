@@ -12,7 +12,7 @@ from training.config import TrainStageConfig
 from training.errors import TrainingError
 from training.names import Stage, SystemName, Trainable
 from training.networks import PARTS, is_grown, rebuilt, taken_apart
-from training.recipes import RECIPES, rule
+from training.recipes import rule
 from training.selection import Selection
 
 
@@ -36,7 +36,7 @@ def shape_of(config: TrainStageConfig, start: Checkpoint | None) -> tuple[System
 def _check_parent(config: TrainStageConfig, system: SystemName, sizes: UNetConfig) -> None:
     wanted = config.model.system
     if sizes.temporal:
-        if config.stage == Stage.image_pretrain and RECIPES[system].edits:
+        if config.stage == Stage.image_pretrain and system.edits:
             raise TrainingError(f"parent: {system}'s network of video takes no images; start from an image stage")
         if wanted == SystemName.control_video:
             raise TrainingError(f"parent: {config.parent} is a network of video; control_video takes an image stage")

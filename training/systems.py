@@ -6,8 +6,9 @@ import torch
 
 from models import registry
 from models.systems.recipe import System, count
-from training.config import SystemName
 from training.errors import TrainingError
+from training.names import SampleSystem, SystemName
+from training.recipes import RECIPES
 
 Row = tuple[str, ...]
 HEAD: Row = ("system", "parameters, all networks", "inputs", "stages", "status")
@@ -23,12 +24,26 @@ def table() -> Iterator[Row]:
 
 
 def status(system: System) -> str:
-    """How the system is used: what of its training is a command, and what is Python."""
+    """How the system is used: its commands, on pixels and captions, and all that was published of it in Python."""
+    said = []
     if system.name in set(SystemName):
-        return f"its temporal layers: rushes train --model.system {system.name}; all of it in Python"
-    return (
-        "samples with any image network, in Python" if not system.stages else "network, recipe and sampler, in Python"
-    )
+        stage = "--stage image_pretrain " if system.name == SystemName.control_video else ""
+        said.append(f"rushes train {stage}--model.system {system.name}")
+        if SystemName(system.name).edits:
+            said.append("rushes sample --source VIDEO")
+    if system.name in set(SampleSystem):
+        said.append(f"rushes sample --system {system.name}")
+    return "; ".join([*said, "all of it in Python"])
+
+
+def stages_here(system: System) -> str:
+    """Which of its stages those of `rushes train` are; nothing where it has none on video."""
+    if system.name not in set(SystemName) or system.name == SystemName.control_video:
+        return ""
+    recipe = RECIPES[SystemName(system.name)]
+    finetune = f"as {recipe.finetune}" if recipe.finetune else "everything"
+    one = ", on one clip" if recipe.one_clip else ""
+    return f"rushes train: video_pretrain trains as {recipe.video_pretrain}, finetune {finetune}{one}"
 
 
 def about(name: str) -> tuple[str, list[Row], list[Row]]:
@@ -49,7 +64,8 @@ def about(name: str) -> tuple[str, list[Row], list[Row]]:
         trained = sum(p.numel() for p in stage.parameters(made[stage.network]))
         what = "all" if trained == count(made[stage.network]) else _millions(trained)
         stages.append((stage.name, stage.network, what, ", ".join(stage.data), stage.parent or ""))
-    words = "\n".join(filter(None, [system.paper, system.description, system.unpublished, status(system)]))
+    said = [system.paper, system.description, system.unpublished, status(system), stages_here(system)]
+    words = "\n".join(filter(None, said))
     return words, networks, stages
 
 

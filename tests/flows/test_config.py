@@ -39,6 +39,22 @@ def test_what_follows_from_out_cannot_be_given(section: dict):
         PipelineConfig.model_validate({"videos": "v", **section})
 
 
+@pytest.mark.parametrize(
+    ("system", "sample", "message"),
+    [
+        ("gen1", {}, "sample.source: gen1 makes a video anew; name its file"),
+        ("svd", {"source": "x.mp4"}, "sample.source: svd makes no video anew"),
+        ("svd", {"system": "text2video_zero"}, "sample.system: the pipeline samples from a network of video"),
+        ("svd", {"control": "x.mp4"}, "sample.control: the pipeline samples from a network of video"),
+        ("control_video", {}, "control_video has one stage"),
+    ],
+)
+def test_a_pipeline_that_could_not_sample_is_refused_before_it_trains(system: str, sample: dict, message: str):
+    fields = {"videos": "v", "train": {"model": {"system": system}}, "sample": sample}
+    with pytest.raises(ValidationError, match=message):
+        PipelineConfig.model_validate(fields)
+
+
 def test_the_form_accepts_its_own_defaults():
     # The UI sends back the defaults that the schema shows, and Prefect checks them against that schema.
     schema = PipelineConfig.model_json_schema()

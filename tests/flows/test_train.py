@@ -58,6 +58,14 @@ def test_whatever_changes_it_is_sampled_again(change: str, stage: Path, tmp_path
     assert json.loads((tmp_path / "sample.json").read_text())["results"] == again
 
 
+def test_another_video_of_the_same_name_is_sampled_again(stage: Path, tmp_path: Path):
+    source, run = tmp_path / "source.mp4", Sampler(tmp_path / "sample")
+    for content in (b"one", b"one", b"two"):
+        source.write_bytes(content)
+        sample_once(config(stage, tmp_path, source=str(source)), run)
+    assert run.calls == 2
+
+
 def test_a_failed_sampling_leaves_no_record(stage: Path, tmp_path: Path):
     def fails() -> list[dict]:
         raise RuntimeError("out of memory")

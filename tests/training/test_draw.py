@@ -8,7 +8,6 @@ from tests.training.conftest import write_video
 from training.config import SampleConfig
 from training.draw import draw_of, from_noise, made_anew, moved, together
 from training.names import SampleSystem, Stage, SystemName
-from training.recipes import RECIPES
 from training.sample import run_sample
 from training.source import read_source
 from training.stages import run_stage
@@ -37,7 +36,7 @@ def videos(footage):
 @pytest.mark.parametrize("system", [s for s in SystemName if s != SystemName.control_video])
 def test_a_system_that_was_trained_by_its_name_samples(trained, strip, videos, system):
     video = trained(system)[Stage.video_pretrain]
-    source = {"source": videos[0]} if RECIPES[system].edits else {}
+    source = {"source": videos[0]} if system.edits else {}
     frames = strip(video, prompts=["a red square"], **source)
     assert frames.shape == (3, 12, 16, 3)
     assert not np.array_equal(frames, strip(video, prompts=["a blue square"], **source))
@@ -56,11 +55,11 @@ def test_an_image_network_makes_video_without_training(trained, tiny, strip, sys
 
 
 @pytest.mark.parametrize("formulation", ["edm", "v", "flow"])
-def test_tune_a_video_finds_the_source_again(trained, tiny, strip, videos, formulation):
+def test_tune_a_video_finds_the_source_again(tiny, strip, videos, formulation, tmp_path):
     """Inverted and drawn with the same prompt, none, it comes back: whatever the network, as far as steps go."""
-    image = run_stage(tiny("image" + formulation, formulation=formulation, optim={"samples": 4})).out
+    image = run_stage(tiny(tmp_path / "image", formulation=formulation, optim={"samples": 4})).out
     fields = {"stage": "video_pretrain", "parent": image, "model": {"system": "tune_a_video"}}
-    video = run_stage(tiny("video" + formulation, formulation=formulation, optim={"samples": 4}, **fields)).out
+    video = run_stage(tiny(tmp_path / "video", formulation=formulation, optim={"samples": 4}, **fields)).out
     wanted = (read_source("source", videos[0], 3, 6.0, 12, 16)[0].permute(1, 2, 3, 0).numpy() + 1) * 127.5
     few, many = (np.abs(strip(video, steps, source=videos[0]) - wanted).mean() for steps in (3, 40))
     assert many < few

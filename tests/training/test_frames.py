@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from training.errors import TrainingError
-from training.frames import FrameReader
+from training.frames import FrameReader, aspect_of
 
 VIDEOS = Path(__file__).resolve().parents[2].parent / "shared" / "videos"
 needs_videos = [pytest.mark.needs_videos, pytest.mark.skipif(not VIDEOS.is_dir(), reason="no labelled footage here")]
@@ -77,6 +77,13 @@ def test_scaled_to_cover_and_cropped_at_the_centre(footage, size, box):
     assert np.array_equal(FrameReader(*size).at(uri, np.zeros(1), 64 / 48)[0], np.asarray(expected))
 
 
+def test_a_file_s_aspect_is_that_of_its_upright_picture(footage, tmp_path):
+    assert aspect_of(footage.rows[0]["uri"]) == 64 / 48
+    (tmp_path / "x.mp4").write_text("no video")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        aspect_of(str(tmp_path / "x.mp4"))
+
+
 def test_wide_pixels_are_undone(footage):
     """The same 64x48 pixels shown as 128x48: a 48x48 square then covers 24 stored columns."""
     uri = footage.rows[0]["uri"]
@@ -116,6 +123,7 @@ class TestOddFiles:
         uri = str(VIDEOS / "odd" / name)
         starts, pictures = all_frames(uri)
         h, w = pictures[0].shape[:2]
+        assert aspect_of(uri) == pytest.approx(w / h)
         times = np.linspace(0, starts[-1], 5)
         got = FrameReader(h, w, decord=decord).at(uri, times, w / h)
         assert np.array_equal(got, np.stack([pictures[shown(starts, t)] for t in times]))

@@ -4,8 +4,8 @@ import pytest
 
 from models.registry import NAMES
 from training import systems
-from training.config import SystemName
 from training.errors import TrainingError
+from training.names import SampleSystem, SystemName
 
 
 def test_every_system_is_a_row_with_its_size_stages_and_use():
@@ -14,6 +14,8 @@ def test_every_system_is_a_row_with_its_size_stages_and_use():
     assert all(len(row) == len(systems.HEAD) and all(row) for row in rows.values())
     assert "rushes train --model.system video_ldm;" in rows["video_ldm"][4]
     assert {name for name, row in rows.items() if "rushes train" in row[4]} == set(SystemName)
+    assert {name for name, row in rows.items() if "rushes sample --system" in row[4]} == set(SampleSystem) - {"auto"}
+    assert {name for name, row in rows.items() if "--source" in row[4]} == {"gen1", "tune_a_video"}
     assert rows["control_video"][3].startswith("none")
     assert rows["imagen_video"][1] == "11.48 B"
 
@@ -24,6 +26,10 @@ def test_one_system_is_told_with_what_is_published_and_what_each_stage_trains():
     assert ("image_to_video", "1.52 B", "1.52 B") in networks
     assert [stage[2] for stage in stages[:2]] == ["2.1 M", "all"]
     assert stages[2][4] == "image_pretrain"
+    assert "video_pretrain trains as video_pretrain, finetune as finetune_text" in words
+    assert "finetune everything" in systems.about("lumiere")[0]
+    assert "on one clip" in systems.about("tune_a_video")[0]
+    assert "video_pretrain" not in systems.about("control_video")[0]
 
 
 def test_a_system_that_there_is_not_is_refused_with_the_nearest():
