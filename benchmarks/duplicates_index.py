@@ -171,10 +171,9 @@ def measure(sizes: Sequence[int], copies: float = 0.02, bits: float = 8, seed: i
     if len(runs) > 1 and runs[-2]["hashes"] != runs[-1]["hashes"]:
         less, more = runs[-2:]
         power = math.log(more["busy"] / less["busy"]) / math.log(more["hashes"] / less["hashes"])
-        hours = more["busy"] * 10**power / 3600
-        print(
-            f"time grows as the power {power:.2f} of the clips; reckoned, ten times as many take {hours:.1f} h of CPU"
-        )
+        least, most = (more["busy"] * 10**p / 3600 for p in sorted((power, 2.0)))
+        print(f"time grows as the power {power:.2f} of clips, and of what chance brings near as the power 2: reckoned,")
+        print(f"ten times as many take {least:.1f} to {most:.1f} h of CPU, if memory holds the pairs")
 
 
 def main() -> None:
