@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from models.backbones.unet import UNetConfig
 from models.diffusion.losses import EDMLoss, Loss, VLoss
 from models.systems import dit
 from training import checkpoint as checkpoints
@@ -21,7 +22,7 @@ from training.data import ClipData, fits
 from training.ema import EMA
 from training.errors import TrainingError
 from training.evaluate import denoising_error
-from training.names import Device, Formulation, Stage
+from training.names import Device, Formulation, Stage, SystemName
 from training.networks import described
 from training.recipes import RECIPES
 from training.resume import CURVE, METRICS, RESULT, identity_of, refuse_other_stage, resume
@@ -87,9 +88,12 @@ def run_stage(
         on_event({"event": "result", **asdict(done)})
         return done
     refuse_other_stage(config, out)
+    from_lineage = checkpoints.read_lineage(parent) if parent else None
+    check_motion(config, selection, from_lineage)
+    shape = shape_of(config, from_lineage)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return _train_stage(config, out, selection, parent, parent_hash, identity, on_event, stop)
+        return _train_stage(config, shape, out, selection, parent, parent_hash, identity, on_event, stop)
     except OSError as error:
         raise TrainingError(f"out: {config.out} cannot be written ({error.strerror or error})") from error
 
@@ -118,6 +122,7 @@ def pick_device(device: Device, cpu_threads: int = 0) -> torch.device:
 
 def _train_stage(
     config: TrainStageConfig,
+    shape: tuple[SystemName, UNetConfig],
     out: Path,
     selection: Selection,
     parent: Path | None,
@@ -132,8 +137,7 @@ def _train_stage(
         on_event({"event": "phase", "stage": config.stage, "phase": phase, **more})
 
     start = checkpoints.load(parent) if parent else None
-    check_motion(config, selection, start)
-    system, sizes = shape_of(config, start)
+    system, sizes = shape
     recipe = RECIPES[system]
 
     say("reading clips")

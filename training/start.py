@@ -7,7 +7,7 @@ from torch import nn
 
 from models.backbones.unet import UNetConfig
 from models.systems.recipe import everything, temporal_only
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, Lineage
 from training.config import TrainStageConfig
 from training.errors import TrainingError
 from training.names import Stage, SystemName, Trainable
@@ -16,15 +16,15 @@ from training.recipes import rule
 from training.selection import Selection
 
 
-def shape_of(config: TrainStageConfig, start: Checkpoint | None) -> tuple[SystemName, UNetConfig]:
-    """The system and the sizes of the stage's network. Of a parent that is an image network, the sizes alone.
+def shape_of(config: TrainStageConfig, parent: Lineage | None) -> tuple[SystemName, UNetConfig]:
+    """The system and the sizes of the network that a stage starts from. Of an image network's system, the sizes alone.
 
     Raises TrainingError where the system cannot go on from the parent, or the pictures do not fit the network."""
     wanted = config.model.system
-    if start is None:
+    if parent is None:
         system, sizes = taken_apart(config.model.model_dump())
     else:
-        system, sizes = taken_apart(start.lineage.network)
+        system, sizes = taken_apart(parent.network)
         _check_parent(config, system, sizes)
         system = system if sizes.temporal else wanted
     height, width = config.data.height, config.data.width
@@ -50,15 +50,15 @@ def _check_parent(config: TrainStageConfig, system: SystemName, sizes: UNetConfi
         )
 
 
-def check_motion(config: TrainStageConfig, selection: Selection, start: Checkpoint | None) -> None:
+def check_motion(config: TrainStageConfig, selection: Selection, parent: Lineage | None) -> None:
     """Raises TrainingError for a motion score of another definition, which would mean something else to the network
     than what it learned."""
-    if start is None or start.lineage.motion_definition is None or selection.motion_definition is None:
+    if parent is None or parent.motion_definition is None or selection.motion_definition is None:
         return
-    if start.lineage.motion_definition != selection.motion_definition:
+    if parent.motion_definition != selection.motion_definition:
         raise TrainingError(
             f"selection: its motion score is {selection.motion_definition}, the parent {config.parent} was trained on "
-            f"{start.lineage.motion_definition}; curate with the parent's settings"
+            f"{parent.motion_definition}; curate with the parent's settings"
         )
 
 
@@ -70,15 +70,19 @@ def sizes_after(stage: Stage, sizes: UNetConfig) -> UNetConfig:
 def networks(
     config: TrainStageConfig, system: SystemName, sizes: UNetConfig, start: Checkpoint | None
 ) -> tuple[nn.Module, nn.Module]:
-    """(a new network, the one the stage starts from), both grown where the stage needs the system's own."""
+    """(a new network, the one the stage starts from), both grown where the stage needs the system's own.
+
+    Raises TrainingError where there is no network of the sizes."""
     before = taken_apart(start.lineage.network)[0] if start else system
-    untrained, network = rebuilt(before, sizes, config.seed), rebuilt(before, sizes)
-    network.load_state_dict(start.ema if start else untrained.state_dict())
-    grown = is_grown(system, sizes_after(config.stage, sizes))
-    if is_grown(before, sizes) or not grown:
-        return untrained, network
-    grow = PARTS[system].grow
-    return grow(untrained, config.seed), grow(network, config.seed)
+    grow = PARTS[system].grow if is_grown(system, sizes_after(config.stage, sizes)) else None
+    try:
+        untrained, network = rebuilt(before, sizes, config.seed), rebuilt(before, sizes)
+        network.load_state_dict(start.ema if start else untrained.state_dict())
+        if grow is None or is_grown(before, sizes):
+            return untrained, network
+        return grow(untrained, config.seed), grow(network, config.seed)
+    except ValueError as error:
+        raise TrainingError(f"model: {error}; choose another width or head_dim") from error
 
 
 def trainable(config: TrainStageConfig, system: SystemName, network: nn.Module) -> list[nn.Parameter]:

@@ -19,7 +19,7 @@ def begun(trained, tiny):
         parent = trained(system)[Stage.image_pretrain if stage == Stage.video_pretrain else Stage.video_pretrain]
         config = tiny(stage=stage, parent=parent, model={"system": system}, **fields)
         start = checkpoints.load(parent)
-        system, sizes = shape_of(config, start)
+        system, sizes = shape_of(config, start.lineage)
         return networks(config, system, sizes, start)[1], start.ema, config
 
     return make
@@ -57,4 +57,10 @@ def test_pictures_must_fit_the_network_whatever_it_is(trained, tiny):
     config = tiny(stage="video_pretrain", parent=trained(SystemName.dit)[Stage.image_pretrain], model={"system": "dit"})
     config.data.width = 18
     with pytest.raises(TrainingError, match="12x18, must be multiples of 4"):
-        shape_of(config, checkpoints.load(config.parent))
+        shape_of(config, checkpoints.read_lineage(config.parent))
+
+
+def test_sizes_that_no_network_has_are_said_in_one_line(tiny):
+    config = tiny(model={"system": "dit", "width": 40, "head_dim": 12})
+    with pytest.raises(TrainingError, match=r"model: 160 channels do not give heads of 12; choose another width"):
+        networks(config, *shape_of(config, None), None)
