@@ -27,7 +27,7 @@ class Conditioned(nn.Module):
     def tokens_of(self, text: Tensor | None, mask: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
         """Text (b, n, text_dim) and its mask (b, n), True where there is a token; none and all where not given.
 
-        A mask of ones and zeros means the same. Raises ValueError for a text that is not of b rows, or of another width.
+        A mask of ones and zeros means the same. Raises ValueError for a text of other rows or width.
         """
         if text is None:
             text = like.new_zeros(len(like), 0, self.text_dim)

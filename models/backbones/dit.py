@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 
 from models.backbones.conditioned import Conditioned
-from models.layers.basics import merge_heads, split_heads, zeroed
+from models.layers.basics import heads_apart, merge_heads, split_heads, zeroed
 from models.layers.patches import Packed, Patch, attend, grid_of, patchify, positions, rotary_3d, unpatchify
 
 Mask = Tensor | BlockMask | None
@@ -66,8 +66,7 @@ class Block(nn.Module):
 
     def _read(self, x: Tensor, text: Tensor, seen: Tensor) -> Tensor:
         kv = torch.cat([self.null.expand(len(x), -1, -1), self.text_kv(text)], dim=1)
-        k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in kv.chunk(2, dim=2))
-        q = self.text_q(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        q, k, v = (heads_apart(part, self.heads) for part in (self.text_q(x), *kv.chunk(2, dim=2)))
         mask = F.pad(seen, (1, 0), value=True)[:, None]  # b 1 (1 or n) (1 + m)
         return self.text_out(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
 

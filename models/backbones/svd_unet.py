@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from models.layers.latent_diffusion import (
@@ -126,9 +127,9 @@ class SpatioTemporalResBlock(nn.Module):
         self.time_mixer = TimeMixer()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        image = self.spatial_res_block(x, embedding).unflatten(0, (len(embedding), -1)).transpose(1, 2)  # b c t h w
+        image = rearrange(self.spatial_res_block(x, embedding), "(b t) c h w -> b c t h w", b=len(embedding))
         video = self.temporal_res_block(image, embedding)
-        return self.time_mixer(image, video).transpose(1, 2).flatten(0, 1)
+        return rearrange(self.time_mixer(image, video), "b c t h w -> (b t) c h w")
 
 
 class TemporalTransformerBlock(nn.Module):
@@ -142,13 +143,12 @@ class TemporalTransformerBlock(nn.Module):
         self.norm3, self.ff = nn.LayerNorm(channels), FeedForward(channels)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        video = x.unflatten(0, (len(context), -1))  # b t n c
-        y = video.transpose(1, 2).flatten(0, 1)  # (b n) t c
+        y = rearrange(x, "(b t) n c -> (b n) t c", b=len(context))
         y = y + self.ff_in(self.norm_in(y))
         y = y + self.attn1(self.norm1(y))
         y = y + self.attn2(self.norm2(y), context)
         y = y + self.ff(self.norm3(y))
-        return y.unflatten(0, (len(context), -1)).transpose(1, 2).reshape(x.shape)
+        return rearrange(y, "(b n) t c -> (b t) n c", b=len(context))
 
 
 class SpatioTemporalTransformer(nn.Module):
@@ -171,7 +171,7 @@ class SpatioTemporalTransformer(nn.Module):
         y = self.proj_in(to_tokens(self.norm(x)))
         for spatial, temporal in zip(self.transformer_blocks, self.temporal_transformer_blocks, strict=True):
             y = spatial(y, context)
-            placed = (y.unflatten(0, (-1, frames)) + places[:, None]).flatten(0, 1)
+            placed = y + repeat(places, "t c -> (b t) 1 c", b=len(context))
             y = self.time_mixer(y, temporal(placed, context))
         return x + to_picture(self.proj_out(y), x)
 
@@ -237,11 +237,11 @@ class SVDUNet(nn.Module):
             raise ValueError(f"{x.shape[1]} channels with the latents: the network takes {self.config.in_channels}")
         kind = self.conv_in.weight.dtype
         told = (self._embedding(noise, numbers),), (context.to(kind),)
-        skips = go_down(self.down_blocks, self.conv_in(x.transpose(1, 2).flatten(0, 1).to(kind)), *told)
+        skips = go_down(self.down_blocks, self.conv_in(rearrange(x, "b c t h w -> (b t) c h w").to(kind)), *told)
         y = self.mid_block(skips[-1], *told)
         y = go_up(self.up_blocks, y, skips, *told)
         y = self.conv_out(F.silu(self.conv_norm_out(y)))
-        return y.unflatten(0, (b, frames)).transpose(1, 2).to(z)
+        return rearrange(y, "(b t) c h w -> b c t h w", b=b).to(z)
 
     def temporal_parameters(self) -> dict[str, nn.Parameter]:
         """By name, what Stable Diffusion does not have: temporal layers, mixing, and the added numbers' embedding."""
@@ -249,6 +249,7 @@ class SVDUNet(nn.Module):
         return {name: p for name, p in self.named_parameters() if any(part in name for part in added)}
 
     def _embedding(self, noise: Tensor, numbers: Tensor) -> Tensor:
-        told = sinusoids(numbers.flatten(), self.config.addition_time_embed_dim).reshape(len(numbers), -1)
+        told = sinusoids(numbers.flatten(), self.config.addition_time_embed_dim)
+        told = rearrange(told, "(b k) d -> b (k d)", b=len(numbers))
         embedding = self.time_embedding(sinusoids(noise, self.config.block_out_channels[0]))
         return embedding + self.add_embedding(told)

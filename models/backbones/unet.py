@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from models.backbones.conditioned import Conditioned
-from models.layers.basics import Layer, group_norm, merge_heads, zeroed
+from models.layers.basics import Layer, group_norm, heads_apart, merge_heads, zeroed
 from models.layers.temporal import Inflation, Pseudo3D
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -110,27 +111,23 @@ class Attention(nn.Module):
         self.temporal = temporal
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        (bt, c, h, w), b = x.shape, len(context.text)
-        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (b t) (h w) c
-        q, k, v = (self._split(part) for part in (self.q(tokens), *self.kv(tokens).chunk(2, dim=-1)))
+        (h, w), b = x.shape[2:], len(context.text)
+        tokens = rearrange(self.norm(x), "bt c h w -> bt (h w) c")
+        q, k, v = (heads_apart(part, self.heads) for part in (self.q(tokens), *self.kv(tokens).chunk(2, dim=-1)))
         attend = context.attend or F.scaled_dot_product_attention
         mixed = self.out(merge_heads(attend(q, k, v)))
-        x = x + mixed.transpose(1, 2).reshape(bt, c, h, w)
+        x = x + rearrange(mixed, "bt (h w) c -> bt c h w", h=h, w=w)
 
-        # one caption a video: all its frames' pixels are queries to the same keys, b (t h w) c
-        q = self._split(self.text_q(self.text_norm(x).flatten(2).transpose(1, 2)).reshape(b, -1, c))
+        # one caption a video: all its frames' pixels are queries to the same keys
+        q = heads_apart(self.text_q(rearrange(self.text_norm(x), "(b t) c h w -> b (t h w) c", b=b)), self.heads)
         kv = torch.cat([self.null.expand(b, -1, -1), self.text_kv(context.text)], dim=1)
-        k, v = (self._split(part) for part in kv.chunk(2, dim=-1))
+        k, v = (heads_apart(part, self.heads) for part in kv.chunk(2, dim=-1))
         seen = F.pad(context.seen, (1, 0), value=True)[:, None, None]  # b 1 1 tokens
         mixed = merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=seen))
-        x = x + self.text_out(mixed).reshape(bt, h * w, c).transpose(1, 2).reshape(bt, c, h, w)
+        x = x + rearrange(self.text_out(mixed), "b (t h w) c -> (b t) c h w", h=h, w=w)
         if context.frames is None or self.temporal is None:
             return x
         return self.temporal(x, context.frames, context.frame_mask)
-
-    def _split(self, x: Tensor) -> Tensor:
-        """`b n (heads d)` -> `b heads n d`."""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 class Level(nn.Module):
@@ -254,7 +251,7 @@ class UNet(Conditioned):
                 lengths.pop()
                 z, context = _resampled(self.temporal_up[i], z, context, lengths[-1])
         z = F.pixel_shuffle(self.head(F.silu(self.norm(z)), frames) + direct, self.config.patch)
-        return z.reshape(len(x), frames, *z.shape[1:]).transpose(1, 2) if frames else z
+        return rearrange(z, "(b t) c h w -> b c t h w", t=frames) if frames else z
 
     def context(
         self,
@@ -293,7 +290,8 @@ class UNet(Conditioned):
 
     def folded(self, x: Tensor) -> Tensor:
         """Frames apart, `(b t) c h w`, with each patch's pixels in its channels."""
-        return F.pixel_unshuffle(x.transpose(1, 2).flatten(0, 1) if x.ndim == 5 else x, self.config.patch)
+        x = rearrange(x, "b c t h w -> (b t) c h w") if x.ndim == 5 else x
+        return F.pixel_unshuffle(x, self.config.patch)
 
     def temporal_parameters(self) -> list[nn.Parameter]:
         """The parameters that inflation added."""

@@ -107,7 +107,9 @@ class Reconstruction:
         Raises ValueError where what is measured of x has not the shape of `observed`, RuntimeError in inference_mode,
         which forbids that."""
         if torch.is_inference_mode_enabled():
-            raise RuntimeError("reconstruction guidance differentiates the network: sample in no_grad, not inference_mode")
+            raise RuntimeError(
+                "reconstruction guidance differentiates the network: sample in no_grad, not inference_mode"
+            )
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             x_hat = self.denoise(z, t)

@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -37,13 +38,17 @@ def rotary(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -
 
 def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, ...]:
     """`b n (3 heads d)` -> three of `b heads n d`."""
-    b, n, width = qkv.shape
-    return qkv.reshape(b, n, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4).unbind(0)
+    return rearrange(qkv, "b n (three heads d) -> three b heads n d", three=3, heads=heads).unbind(0)
+
+
+def heads_apart(x: Tensor, heads: int) -> Tensor:
+    """`b n (heads d)` -> `b heads n d`."""
+    return rearrange(x, "b n (heads d) -> b heads n d", heads=heads)
 
 
 def merge_heads(x: Tensor) -> Tensor:
     """`b heads n d` -> `b n (heads d)`."""
-    return x.transpose(1, 2).flatten(2)
+    return rearrange(x, "b heads n d -> b n (heads d)")
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 Reach = Literal["own", "first", "first and previous", "all"]
@@ -32,27 +33,25 @@ def frame_attention(q: Tensor, k: Tensor, v: Tensor, frames: int, reach: Reach) 
 
 def seen(tokens: Tensor, frames: int, reach: Literal["first", "first and previous"]) -> Tensor:
     """The keys or values that each frame looks at: `(b t) heads n d` -> `(b t) heads (k n) d`, k frames of them."""
-    video = tokens.unflatten(0, (-1, frames))  # b t heads n d
+    video = rearrange(tokens, "(b t) heads n d -> b t heads n d", t=frames)
     first = video[:, :1].expand_as(video)
     if reach == "first":
-        return first.flatten(0, 1)
+        return rearrange(first, "b t heads n d -> (b t) heads n d")
     previous = torch.cat([video[:, :1], video[:, :-1]], dim=1)
-    return torch.cat([first, previous], dim=3).flatten(0, 1)
+    return rearrange([first, previous], "k b t heads n d -> (b t) heads (k n) d")
 
 
 def attend_to(q: Tensor, k: Tensor, v: Tensor, frames: int, keys: Tensor) -> Tensor:
     """Attention of each frame's queries to the tokens of chosen frames: `keys`, (k,), are their numbers. With both ends
     of a clip: the in-between frames of ControlVideo's hierarchical sampler."""
-    chosen = (part.unflatten(0, (-1, frames))[:, keys] for part in (k, v))  # b k heads n d
-    k, v = (part.permute(0, 2, 1, 3, 4).flatten(2, 3) for part in chosen)  # b heads (k n) d
+    chosen = (rearrange(part, "(b t) heads n d -> b t heads n d", t=frames)[:, keys] for part in (k, v))
+    k, v = (rearrange(part, "b k heads n d -> b heads (k n) d") for part in chosen)
     return _apart(F.scaled_dot_product_attention(_together(q, frames), k, v), frames)
 
 
 def _together(x: Tensor, frames: int) -> Tensor:
-    """`(b t) heads n d` -> `b heads (t n) d`."""
-    return x.unflatten(0, (-1, frames)).transpose(1, 2).flatten(2, 3)
+    return rearrange(x, "(b t) heads n d -> b heads (t n) d", t=frames)
 
 
 def _apart(x: Tensor, frames: int) -> Tensor:
-    """`b heads (t n) d` -> `(b t) heads n d`."""
-    return x.unflatten(2, (frames, -1)).transpose(1, 2).flatten(0, 1)
+    return rearrange(x, "b heads (t n) d -> (b t) heads n d", t=frames)

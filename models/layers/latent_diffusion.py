@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
-from models.layers.basics import merge_heads
+from models.layers.basics import heads_apart, merge_heads
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """q, k and v, each `b heads n d`, to what q finds: the place of self-attention's rule (`frame_attention`)."""
@@ -57,7 +58,7 @@ class Attention(nn.Module):
         seen = x if context is None else context
         tokens = x.reshape(len(seen), -1, x.shape[2])  # rows of one context are queries to the same keys
         q, k, v = (
-            layer(y).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            heads_apart(layer(y), self.heads)
             for layer, y in ((self.to_q, tokens), (self.to_k, seen), (self.to_v, seen))
         )
         return self.to_out(merge_heads((attend or F.scaled_dot_product_attention)(q, k, v))).reshape(x.shape)
@@ -138,10 +139,11 @@ class ResBlock(nn.Module):
 
 
 def to_tokens(x: Tensor) -> Tensor:
-    """`b c h w` -> `b (h w) c`."""
-    return x.flatten(2).transpose(1, 2)
+    """Pixels in a row, as tokens."""
+    return rearrange(x, "b c h w -> b (h w) c")
 
 
 def to_picture(tokens: Tensor, like: Tensor) -> Tensor:
-    """`b (h w) c` -> `b c h w` of the height and width of `like`."""
-    return tokens.transpose(1, 2).unflatten(2, like.shape[2:])
+    """The inverse, of the height and width of `like`."""
+    h, w = like.shape[2:]
+    return rearrange(tokens, "b (h w) c -> b c h w", h=h, w=w)

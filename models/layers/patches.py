@@ -9,6 +9,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
@@ -31,23 +32,22 @@ def patchify(video: Tensor, patch: Patch) -> Tensor:
 
     Raises ValueError where patches do not fit.
     """
-    b, c = video.shape[:2]
     (t, h, w), (pt, ph, pw) = grid_of(video.shape, patch), patch
-    x = video.reshape(b, c, t, pt, h, ph, w, pw).permute(0, 2, 4, 6, 1, 3, 5, 7)
-    return x.reshape(b, t * h * w, c * pt * ph * pw)
+    apart = "b c (t pt) (h ph) (w pw) -> b (t h w) (c pt ph pw)"
+    return rearrange(video, apart, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
 
 
 def unpatchify(tokens: Tensor, grid: Grid, patch: Patch) -> Tensor:
     """The inverse of `patchify`: `b (t h w) (c pt ph pw)` -> `b c (t pt) (h ph) (w pw)`."""
     (t, h, w), (pt, ph, pw) = grid, patch
-    x = tokens.reshape(len(tokens), t, h, w, -1, pt, ph, pw).permute(0, 4, 1, 5, 2, 6, 3, 7)
-    return x.reshape(len(tokens), -1, t * pt, h * ph, w * pw)
+    together = "b (t h w) (c pt ph pw) -> b c (t pt) (h ph) (w pw)"
+    return rearrange(tokens, together, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
 
 
 def positions(grid: Grid, device: torch.device | str | None = None) -> Tensor:
     """Where each token of a grid lies, (t h w, 3): its place in time, height and width, in patches."""
     axes = [torch.arange(size, device=device) for size in grid]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
+    return rearrange(list(torch.meshgrid(*axes, indexing="ij")), "three t h w -> (t h w) three")
 
 
 def rotary_3d(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:

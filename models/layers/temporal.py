@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from models.layers.basics import group_norm, merge_heads, rotary, split_heads, zeroed
@@ -70,14 +71,14 @@ class TemporalAttention(nn.Module):
     def forward(self, x: Tensor, frames: int, mask: Tensor | None = None) -> Tensor:
         """`mask` (t, t) or (b, t, t), bool: whether frame i sees frame j. With the identity the frames of a video are
         so many images, which is how images and video are trained together (Ho et al. 2022, section 3)."""
-        bt, c, h, w = x.shape
-        tokens = self.norm(x).reshape(bt // frames, frames, c, h * w).permute(0, 3, 1, 2)  # b (h w) t c
-        q, k, v = split_heads(self.qkv(tokens.flatten(0, 1)), self.heads)  # (b h w) heads t d
+        h, w = x.shape[2:]
+        tokens = rearrange(self.norm(x), "(b t) c h w -> (b h w) t c", t=frames)
+        q, k, v = split_heads(self.qkv(tokens), self.heads)  # (b h w) heads t d
         if self.bias is None:
             q, k = rotary(q), rotary(k)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self._added(frames, mask, h * w, q))
         mixed = self.out(merge_heads(mixed))
-        return x + mixed.reshape(-1, h * w, frames, c).permute(0, 2, 3, 1).reshape(bt, c, h, w)
+        return x + rearrange(mixed, "(b h w) t c -> (b t) c h w", h=h, w=w)
 
     def _added(self, frames: int, mask: Tensor | None, pixels: int, like: Tensor) -> Tensor | None:
         """What is added to the logits, broadcast to `(b h w) heads t t`."""
@@ -198,11 +199,10 @@ class Pseudo3D(Inflation):
 
 
 def _rows(x: Tensor, frames: int) -> Tensor:
-    """`(b t) c h w` -> `b c t (h w)`."""
-    bt, c, h, w = x.shape
-    return x.reshape(bt // frames, frames, c, h * w).transpose(1, 2)
+    return rearrange(x, "(b t) c h w -> b c t (h w)", t=frames)
 
 
 def _from_rows(rows: Tensor, like: Tensor) -> Tensor:
-    """`b c t (h w)` -> `(b t) c h w` of the height and width of `like`."""
-    return rows.transpose(1, 2).reshape(-1, *like.shape[1:])
+    """Frames apart again, of the height and width of `like`."""
+    h, w = like.shape[2:]
+    return rearrange(rows, "b c t (h w) -> (b t) c h w", h=h, w=w)
