@@ -8,8 +8,10 @@ The first cuts clips from a folder of videos (by the single pass, so that no cli
 begins: from nothing, or from an image network that is trained first on the same footage, and then by that one's loss
 (v, cosine). Systems that train nothing sample with the image network. In OUT are systems.md, for each system
 parameters, of which trained, FLOPs of one call, the denoising error on videos that were not trained on, before and
-after, and the seconds of a sample; and NAME.jpg, samples of held-out captions under the clips themselves. A GPU is used
-where there is one; torch, numpy and Pillow are enough for this half.
+after, and the seconds of a sample; NAME.pt, the trained network, which a later run of the same settings takes up; and
+NAME.jpg, three clips and below each what was drawn of its caption (of two videos that were trained on and one that was
+not), or for the two that edit, of the clip itself. A GPU is used where there is one; torch, numpy and Pillow are enough
+for this half.
 
 What stands in for what is not there: pixels, or patches of them, for latents; for SVD one motion bucket; for Gen-1
 brightness for depth and a projection of a tiny picture for CLIP's embedding; of Imagen Video the base model alone.
@@ -33,7 +35,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.arguments import at_least_one, known_folder, parser_of
-from benchmarks.tiny_video import FPS, FRAMES, SIZE, Batch, Trainer, Training, pack
+from benchmarks.tiny_video import FPS, FRAMES, SIZE, Batch, Clips, Trainer, Training, pack
 from models.backbones.dit import DiT, DiTConfig
 from models.backbones.sd_unet import SDUNet, SDUNetConfig
 from models.backbones.unet import UNet, UNetConfig, inflate
@@ -57,6 +59,7 @@ from models.systems.text_guidance import guided_by_text
 
 TEXT_DIM = 384
 IMAGE_LOSS = VLoss()
+PICTURES = Training(IMAGE_LOSS, Batch.as_pictures)
 GUIDANCE = 2.0
 SHOWN = 3  # clips on a contact sheet
 
@@ -73,6 +76,7 @@ class Task:
     training: Training = field(default_factory=lambda: Training(IMAGE_LOSS))
     trains: bool = True
     one_clip: bool = False  # one-shot tuning: trained on one held-out clip, measured on the others of its video
+    edits: bool = False  # makes new clips of clips
 
 
 def unit(batch: Batch, generator: torch.Generator, frames: int = FRAMES) -> Tensor:
@@ -191,10 +195,10 @@ def together(network: nn.Module, batch: Batch, generator: torch.Generator) -> Te
 
 
 def again(network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-    """Tune-A-Video: the clips inverted, and made anew after the captions of other clips."""
+    """Tune-A-Video: one clip inverted after its own caption, the first, and made anew after each."""
     denoise = denoiser(IMAGE_LOSS, network)
-    source = guided_by_text(denoise, batch.text, batch.seen)
-    edited = guided_by_text(denoise, batch.text.roll(1, 0), batch.seen.roll(1, 0), GUIDANCE)
+    source = guided_by_text(denoise, batch.text[:1].expand_as(batch.text), batch.seen[:1].expand_as(batch.seen))
+    edited = guided_by_text(denoise, batch.text, batch.seen, GUIDANCE)
     return tune_a_video.edit(source, edited, batch.x, IMAGE_LOSS.schedule, 30)
 
 
@@ -234,10 +238,10 @@ TASKS: Mapping[str, Task] = {
     "tune_a_video": Task(
         lambda trainer, image, steps: tune_a_video.network(image),
         again,
-        Training(IMAGE_LOSS, lambda b: {k: v for k, v in b.told().items() if k != "fps"}, tune_a_video.tuned),
+        Training(IMAGE_LOSS, Batch.as_pictures, tune_a_video.tuned),
         one_clip=True,
     ),
-    "gen1": Task(gen1_network, gen1_sample, Training(IMAGE_LOSS, gen1_told)),
+    "gen1": Task(gen1_network, gen1_sample, Training(IMAGE_LOSS, gen1_told), edits=True),
     "video_ldm": Task(
         lambda trainer, image, steps: video_ldm.network(image), by_text, Training(IMAGE_LOSS, trained=temporal_only)
     ),
@@ -245,8 +249,12 @@ TASKS: Mapping[str, Task] = {
     "lumiere": Task(
         lambda trainer, image, steps: lumiere.space_time(image), by_text, Training(IMAGE_LOSS, trained=temporal_only)
     ),
-    "text2video_zero": Task(lambda trainer, image, steps: text2video_zero.network(image), moved, trains=False),
-    "control_video": Task(lambda trainer, image, steps: control_video.ControlVideo(image), together, trains=False),
+    "text2video_zero": Task(
+        lambda trainer, image, steps: text2video_zero.network(image), moved, PICTURES, trains=False
+    ),
+    "control_video": Task(
+        lambda trainer, image, steps: control_video.ControlVideo(image), together, PICTURES, trains=False
+    ),
 }  # fmt: skip
 
 
@@ -263,22 +271,47 @@ class Line:
     seconds: float
 
 
-def measure(name: str, task: Task, trainer: Trainer, image: UNet, steps: int, out: Path) -> Line:
+class Folder:
+    """Where results go. What was trained there by the same `settings` is not trained again."""
+
+    def __init__(self, path: Path, settings: dict[str, int]) -> None:
+        self.path, self.settings = path, settings
+        path.mkdir(parents=True, exist_ok=True)
+
+    def kept(self, name: str, device: torch.device) -> dict[str, Any] | None:
+        """What `keep` has written of that name, if it has under these settings."""
+        file = self.path / f"{name}.pt"
+        found = torch.load(file, device) if file.is_file() else {}
+        return found if found.get("settings") == self.settings else None
+
+    def keep(self, name: str, network: nn.Module, **told: float) -> None:
+        """Weights and what is told of their training."""
+        part = self.path / f".{name}.part"
+        torch.save({"settings": self.settings, "weights": network.state_dict(), **told}, part)
+        part.replace(self.path / f"{name}.pt")
+
+
+def measure(name: str, task: Task, trainer: Trainer, image: UNet, steps: int, out: Folder) -> Line:
     """Train, measure, sample, draw."""
     torch.manual_seed(1)
-    network = task.make(trainer, image, steps).to(trainer.device)
+    kept = out.kept(name, trainer.device)
+    network = task.make(trainer, image, 0 if kept else steps).to(trainer.device)
     network.requires_grad_(False)
     examples, trained = trainer.examples, 0
-    one = trainer.held.take(torch.zeros(4, dtype=torch.long, device=trainer.device))
+    number = torch.zeros(4, dtype=torch.long, device=trainer.device)
+    one = trainer.held.take(number)
     if task.one_clip:
         examples = trainer.held.take(torch.arange(1, 9, device=trainer.device))
     before = after = trainer.error(network, task.training, examples)
-    if task.trains:
+    if kept:
+        network.load_state_dict(kept["weights"])
+        before, trained = kept["before"], int(kept["trained"])
+    elif task.trains:
         trained = trainer.fit(network, task.training, steps, (lambda generator: one) if task.one_clip else None)
+        out.keep(name, network, before=before, trained=trained)
+    if task.trains:
         after = trainer.error(network, task.training, examples)
-    picked = torch.linspace(0, len(trainer.held) - 1, SHOWN, device=trainer.device).long()
-    shown = trainer.held.take(torch.zeros_like(picked) if task.one_clip else picked)
-    single = trainer.held.take(picked[:1])
+    shown, single = to_show(task, trainer), trainer.held.take(number[:1])
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         network(single.x, single.x.new_zeros(1), **task.training.given(single))
@@ -286,8 +319,29 @@ def measure(name: str, task: Task, trainer: Trainer, image: UNet, steps: int, ou
     with torch.no_grad(), trainer.precision():
         drawn = task.sample(network, shown, torch.Generator().manual_seed(0)).float().cpu()
     seconds = (time.perf_counter() - began) / SHOWN
-    sheet(shown.x.cpu(), drawn).save(out / f"{name}.jpg", quality=88)
+    sheet(shown.x.cpu(), drawn).save(out.path / f"{name}.jpg", quality=88)
     return Line(name, count(network), trained, counter.get_total_flops(), before, after, seconds)
+
+
+def to_show(task: Task, trainer: Trainer) -> Batch:
+    """The clips of a sheet: held-out ones for who edits, of one clip with its own caption and two that were trained on,
+    else two clips that were trained on and one that was not."""
+    trained, held = trainer.clips.take(spread(trainer.clips)), trainer.held.take(spread(trainer.held))
+    if task.edits:
+        return held
+    first, rest = (held, trained) if task.one_clip else (trained, held)
+    after = 1 if task.one_clip else SHOWN - 1
+    x, text, seen = (
+        torch.cat([getattr(first, name)[:after], getattr(rest, name)[after:]]) for name in ("x", "text", "seen")
+    )
+    return Batch(held.x[:1].expand_as(x) if task.one_clip else x, text, seen)
+
+
+def spread(clips: Clips) -> Tensor:
+    """SHOWN numbers of clips, of as many videos."""
+    videos = clips.video.unique()
+    chosen = videos[torch.linspace(0, len(videos) - 1, SHOWN, device=videos.device).round().long()]
+    return torch.stack([(clips.video == video).nonzero()[:, 0].median() for video in chosen])
 
 
 def sheet(clips: Tensor, drawn: Tensor, scale: int = 2) -> Image.Image:
@@ -331,14 +385,21 @@ def main() -> None:
         parser.error(f"argument --systems: there is no {', '.join(unknown)}; there are {', '.join(TASKS)}")
     if not args.clips.is_file():
         parser.error(f"{args.clips} is no file; make it with --pack")
-    args.out.mkdir(parents=True, exist_ok=True)
+    names = ("steps", "image_steps", "batch", "width", "patch")
+    out = Folder(args.out, {name: getattr(args, name) for name in names})
     trainer = Trainer(args.clips, torch.device("cuda" if torch.cuda.is_available() else "cpu"), args.batch)
     torch.manual_seed(0)
     sizes = UNetConfig(args.width, (1, 2, 3), attention_levels=(1, 2), patch=args.patch, text_dim=TEXT_DIM, head_dim=24)
     image = UNet(sizes).to(trainer.device)
-    began = time.perf_counter()
-    trainer.fit(image, Training(IMAGE_LOSS), args.image_steps, trainer.frames)
-    error, seconds = trainer.error(image, Training(IMAGE_LOSS), trainer.examples), time.perf_counter() - began
+    if kept := out.kept("image", trainer.device):
+        image.load_state_dict(kept["weights"])
+        seconds = kept["seconds"]
+    else:
+        began = time.perf_counter()
+        trainer.fit(image, PICTURES, args.image_steps, trainer.frames)
+        seconds = time.perf_counter() - began
+        out.keep("image", image, seconds=seconds)
+    error = trainer.error(image, PICTURES, trainer.examples)
     what = (
         f"{len(trainer.clips)} clips trained on, {len(trainer.held)} held out; {args.steps} steps of {args.batch} "
         f"clips. The image network: {args.image_steps} steps of {4 * args.batch} frames in {seconds:.0f} s, its error "
@@ -348,9 +409,9 @@ def main() -> None:
     lines: list[Line] = []
     for name in args.systems.split(","):
         began = time.perf_counter()
-        lines.append(measure(name, TASKS[name], trainer, image, args.steps, args.out))
+        lines.append(measure(name, TASKS[name], trainer, image, args.steps, out))
         print(table(lines[-1:], "").splitlines()[-1], f"({time.perf_counter() - began:.0f} s)", flush=True)
-    (args.out / "systems.md").write_text(table(lines, what))
+    (out.path / "systems.md").write_text(table(lines, what))
 
 
 if __name__ == "__main__":

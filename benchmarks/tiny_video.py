@@ -31,7 +31,11 @@ class Batch:
 
     def told(self) -> dict[str, Tensor]:
         """As most networks take it."""
-        return {"text": self.text, "text_mask": self.seen, "fps": self.x.new_full((len(self.x),), FPS)}
+        return self.as_pictures() | {"fps": self.x.new_full((len(self.x),), FPS)}
+
+    def as_pictures(self) -> dict[str, Tensor]:
+        """As a network of images takes it: a picture has no rate."""
+        return {"text": self.text, "text_mask": self.seen}
 
 
 class Clips:

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from models.layers.basics import fourier_features
+from models.layers.basics import fourier_features, zeroed
 
 
 class Conditioned(nn.Module):
     """A network with an embedding, (b, embed), of noise label, text, fps and motion (Blattmann et al. 2023, SVD, call
-    the last two micro-conditioning). What is unknown leaves the embedding alone.
+    the last two micro-conditioning). What is unknown leaves the embedding alone; and so do rate and motion when new.
 
     `labels` name further numbers of order 1, such as the level of noise on a picture that is given. Without
     `pooled_text` the embedding does not see the text, which is then known through cross-attention alone.
@@ -20,7 +20,8 @@ class Conditioned(nn.Module):
         super().__init__()
         self.embed, self.text_dim = embed, text_dim
         self.noise = nn.Sequential(nn.Linear(embed, embed), nn.SiLU(), nn.Linear(embed, embed))
-        self.fps, self.motion = nn.Linear(embed, embed), nn.Linear(embed, embed)
+        # pictures have no rate: a network of them that is shown video, most of it frozen, has not learned what it says
+        self.fps, self.motion = zeroed(nn.Linear(embed, embed)), zeroed(nn.Linear(embed, embed))
         self.labels = nn.ModuleDict({name: nn.Linear(embed, embed) for name in labels})
         self.text = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, embed)) if pooled_text else None
 

@@ -7,6 +7,8 @@ from models.backbones.conditioned import Conditioned
 from models.layers.basics import fourier_features
 
 NET = Conditioned(16, 4).double()
+for layer in (NET.fps, NET.motion):  # as if it had learned what they say
+    torch.nn.init.normal_(layer.weight, std=0.3)
 NOISE = torch.tensor([0.3, -0.2], dtype=torch.float64)
 TEXT = torch.randn(2, 3, 4, dtype=torch.float64)
 
@@ -25,6 +27,16 @@ def test_the_text_is_the_mean_of_its_own_tokens():
     assert torch.equal(NET.embedding(NOISE, TEXT, mask), NET.embedding(NOISE, changed, mask))
     alone = NET.embedding(NOISE[:1], TEXT[:1, :2], mask[:1, :2])
     torch.testing.assert_close(NET.embedding(NOISE, TEXT, mask)[:1], alone)
+
+
+def test_rate_and_motion_say_nothing_when_new_and_can_be_learned():
+    """A network of pictures is shown video with most of it frozen: a rate must not disturb what it has learned."""
+    new = Conditioned(16, 4)
+    text, mask = new.tokens_of(TEXT.float(), None, NOISE.float())
+    plain, told = (new.embedding(NOISE.float(), text, mask, *known) for known in ((), (torch.full((2,), 24.0),) * 2))
+    assert torch.equal(plain, told)
+    told.sum().backward()
+    assert min(new.fps.weight.grad.abs().max(), new.motion.weight.grad.abs().max()) > 0
 
 
 def test_what_is_unknown_leaves_the_embedding_alone():
