@@ -301,4 +301,6 @@ def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def stored(text: str) -> str:
     """A text as the manifest spells it: the same, unless it is a file name whose bytes are no UTF-8."""
+    if text.isascii():  # nearly all are, and planning asks for each file several times
+        return text
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
