@@ -46,6 +46,7 @@ class TrainSection(TrainStagedConfig):
 
     selection: Derived = ""
     out: Derived = ""
+    replace: Annotated[SkipJsonSchema[bool], Field(exclude=True), AfterValidator(_follows), CLI_SUPPRESS] = False
 
 
 class SampleSection(SampleConfig):
@@ -63,7 +64,8 @@ class PipelineConfig(Strict):
     videos: str
     """A folder (searched recursively), one video file, or a text file (.txt) that lists one path a line."""
     out: OnDisk = "runs/pipeline"
-    """Folder for manifest, selection, training, report and samples. Running again does only what is missing."""
+    """Folder for manifest, selection, training, report and samples. Running again does only what is missing;
+    what was selected or trained under other settings is made anew."""
     curate: CurateSection = CurateSection.model_validate({})
     """How videos become a manifest."""
     select: SelectSection = SelectSection.model_validate({})
@@ -98,8 +100,9 @@ class PipelineConfig(Strict):
         return _fill(SelectConfig, self.select, manifest=self.curation().out, out=f"{self.out}/selection")
 
     def training(self) -> TrainStagedConfig:
-        """The third phase's own configuration."""
-        return _fill(TrainStagedConfig, self.train, selection=self.selection().out, out=f"{self.out}/training")
+        """The third phase's own configuration. The folder is its own: another selection's stages are replaced."""
+        folders = {"selection": self.selection().out, "out": f"{self.out}/training"}
+        return _fill(TrainStagedConfig, self.train, **folders, replace=True)
 
     def sampling(self, prompts: list[str]) -> SampleConfig:
         """The last phase's own configuration; `prompts` are taken where none are configured."""

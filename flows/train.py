@@ -26,7 +26,7 @@ def train_one(config: TrainStageConfig) -> Event:
 
 
 def show_stage(result: Event) -> None:
-    """Publish a stage's loss curve and its errors on held-out clips."""
+    """Publish a stage's loss curve and its errors, on held-out clips where there are some."""
     name = str(result["stage"]).replace("_", "-")
     numbers = {
         "samples": result["samples"],
@@ -56,7 +56,8 @@ def show_stage(result: Event) -> None:
     curve = Path(result["out"]) / "loss.png"
     if curve.is_file():
         parts.append(image(curve.read_bytes(), f"loss of {name}"))
-    parts += ["## Denoising error on held-out clips\n", table(errors), "## Lineage\n", table([lineage])]
+    held = "training" if result["split"] == "none" else "held-out"
+    parts += [f"## Denoising error on {held} clips\n", table(errors), "## Lineage\n", table([lineage])]
     publish(f"training-{name}", "\n".join(parts), f"Training: {name}")
 
 
@@ -138,7 +139,12 @@ def train_staged(config: TrainStagedConfig) -> list[Event]:
 
     **Give** a selection. **Get** `out` with a folder for each stage.
 
-    Finished stages are not repeated. Look at [images](/artifacts/key/training-image-pretrain),
+    Finished stages are not repeated, and another run's are left alone unless `replace` is set. Look at
+    [images](/artifacts/key/training-image-pretrain),
     [video](/artifacts/key/training-video-pretrain) and [finetuning](/artifacts/key/training-finetune).
     """
-    return [train_one(stage) for stage in config.stages()]
+    from training.stages import check_staged
+
+    stages = config.stages()
+    check_staged(stages)
+    return [train_one(stage) for stage in stages]

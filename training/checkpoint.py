@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from training.ema import EMA
 from training.errors import TrainingError
+from training.names import Stage
 
-FILE = "checkpoint.safetensors"
+FILE, RESULT = "checkpoint.safetensors", "result.json"
 FORMAT = 1
 
 
@@ -34,6 +35,7 @@ class Lineage:
     parent_hash: str
     motion_definition: dict[str, Any] | None = None
     samples: int = 0
+    quarters: list[list[float]] = field(default_factory=list)  # sum and number of the losses of each, see TrainState
     ancestors: list[dict[str, Any]] = field(default_factory=list)  # stage and hash of each parent, oldest first
     code: str = ""
     format: int = FORMAT
@@ -108,6 +110,20 @@ def locate(source: str | Path) -> Path:
     if not path.is_file():
         raise TrainingError(f"checkpoint: {path} does not exist; train that stage first")
     return path
+
+
+def last_finished(folder: str) -> str:
+    """Of the folder of three stages that of the last one that is finished; any other path as it is.
+
+    Raises TrainingError where none of the three is finished."""
+    path = Path(folder)
+    begun = [path / stage for stage in Stage if (path / stage / FILE).is_file()]
+    if (path / FILE).is_file() or not begun:
+        return folder
+    for stage in reversed(begun):
+        if (stage / RESULT).is_file():
+            return str(stage)
+    raise TrainingError(f"checkpoint: {folder} holds no finished stage; finish its training, or name {begun[-1]}")
 
 
 def file_hash(path: Path) -> str:

@@ -1,8 +1,10 @@
 """The configuration of training and sampling: one model a job, seen as UI form, YAML file and command line."""
 
+import difflib
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from training.names import (
     Device,
@@ -44,6 +46,23 @@ class ModelSettings(Strict):
     """Pixels (side) folded into channels before the first layer."""
     head_dim: int = Field(default=24, ge=8, multiple_of=2)
     """Channels of an attention head."""
+
+    @field_validator("system", mode="before")
+    @classmethod
+    def _is_trained(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        name = value.lower().replace("-", "_")
+        if name in set(SystemName):
+            return name
+        if name in set(SampleSystem) - {SampleSystem.auto}:
+            raise ValueError(
+                f"{name} needs no training: `rushes sample CHECKPOINT --system {name}` makes video of an image stage's "
+                "checkpoint"
+            )
+        near = difflib.get_close_matches(name, list(SystemName), 1)
+        there_is = f"did you mean {near[0]}?" if near else f"there are {', '.join(SystemName)}"
+        raise ValueError(f"no such system; {there_is}")
 
     @model_validator(mode="after")
     def _levels_exist(self) -> "ModelSettings":
@@ -142,7 +161,10 @@ class TrainStageConfig(Strict):
     selection: str = "runs/selection"
     """Folder of a selection, with its clips.parquet."""
     out: str = "runs/training/image_pretrain"
-    """Folder for checkpoint, metrics and loss curve. Running again on it resumes, or says that it is finished."""
+    """Folder for checkpoint, metrics and loss curve. Running again on it resumes, or says that it is finished; another
+    run's is left alone."""
+    replace: bool = False
+    """Train anew where `out` holds another run of the same stage, whose checkpoint is then lost."""
     parent: str = ""
     """Checkpoint to start from: a file, or the folder of a finished stage. Only image_pretrain may go without."""
     formulation: Formulation = Formulation.edm
@@ -180,7 +202,9 @@ class TrainStagedConfig(Strict):
     selection: str = "runs/selection"
     """Folder of a selection, with its clips.parquet."""
     out: str = "runs/training"
-    """Folder for the three stages' folders."""
+    """Folder for the three stages' folders. Running again on it resumes; another run's is left alone."""
+    replace: bool = False
+    """Train anew where `out` holds another run's stages, whose checkpoints are then lost."""
     formulation: Formulation = Formulation.edm
     """edm (Karras et al. 2022), v (v-prediction on the cosine schedule) or flow (straight paths, dit's own)."""
     model: ModelSettings = ModelSettings()
@@ -212,7 +236,7 @@ class TrainStagedConfig(Strict):
         """The three stages' configurations; each parent is the folder of the stage before."""
         stages, parent = [], ""
         data = self.data.model_copy(update={"cache": self.data.cache or str(Path(self.out) / "cache")})
-        shared = ("selection", "formulation", "model", "seed", "device", "cpu_threads", "log_seconds")
+        shared = ("selection", "replace", "formulation", "model", "seed", "device", "cpu_threads", "log_seconds")
         for stage in Stage:
             out = str(Path(self.out) / stage.value)
             stages.append(
@@ -233,7 +257,7 @@ class SampleConfig(Strict):
     """Sample videos from a checkpoint, as MP4 and GIF."""
 
     checkpoint: str = "runs/training/finetune"
-    """A checkpoint file, or the folder of a stage."""
+    """A checkpoint file, the folder of a stage, or that of three, whose last finished one is taken."""
     system: SampleSystem = SampleSystem.auto
     """auto is the checkpoint's own; text2video_zero and control_video make video of an image stage's checkpoint."""
     source: str = ""
@@ -245,7 +269,7 @@ class SampleConfig(Strict):
     strength: float = 1.0
     """text2video_zero: pixels that the picture moves down and to the right a frame, rounded."""
     prompts: list[str] = Field(default=[""], min_length=1)
-    """One video each; the empty prompt is unconditional."""
+    """One video each; the empty prompt is unconditional. Several: --prompts "a dog" --prompts "a cat"."""
     out: str = "runs/sample"
     """Path of the videos without suffix: with several prompts, -1, -2, ... is added."""
     steps: int = Field(default=18, ge=1)

@@ -168,6 +168,11 @@ class ClipData:
         return np.load(frames, mmap_mode="r"), np.load(times)
 
 
+def longest(clip: Clip) -> int:
+    """The most different frames that the clip has."""
+    return 1 + math.floor(clip.span * clip.fps * 1.001)
+
+
 def fits(clip: Clip, frames: int, wanted: Sequence[float]) -> bool:
     """Whether the clip has so many different frames."""
     return bool(_rates(clip, frames, wanted))

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,14 @@ from training.checkpoint import Lineage
 from training.conditioning import Conditioner
 from training.config import TrainStageConfig, TrainStagedConfig
 from training.curve import draw_curve
-from training.data import ClipData, fits
+from training.data import ClipData, fits, longest
 from training.ema import EMA
 from training.errors import TrainingError
 from training.evaluate import denoising_error
 from training.names import Device, Formulation, Stage, SystemName
 from training.networks import described
 from training.recipes import RECIPES
-from training.resume import CURVE, METRICS, RESULT, identity_of, refuse_other_stage, resume
+from training.resume import CURVE, METRICS, RESULT, alone, identity_of, refuse_other_run, resume
 from training.selection import Clip, Selection, best, drawn, read_selection, split_holdout
 from training.start import check_motion, networks, shape_of, sizes_after, trainable
 from training.trainer import OnEvent, TrainState, train
@@ -54,8 +55,8 @@ class StageResult:
     parent_hash: str
     samples: int
     seconds: float  # of this run: less than the whole where it was resumed
-    loss_first: float  # mean of the first quarter of the logged losses: single ones are noisy
-    loss_last: float  # and of the last quarter
+    loss_first: float | None  # mean over the first quarter of the samples: single ones are noisy; None for one step
+    loss_last: float | None  # and over the last quarter
     clips: int
     held_out_clips: int
     split: str  # how clips were held out: by policy, video or clip, or none (then the errors are of training clips)
@@ -65,6 +66,7 @@ class StageResult:
     parameters: int
     trained_parameters: int
     decord_failures: int
+    system: str = ""  # whose network it is; empty in results from before it was recorded
     reused: bool = False  # the stage was finished before, and this is its recorded result
 
 
@@ -73,12 +75,12 @@ def run_stage(
 ) -> StageResult:
     """Train one stage into `config.out`, resume it, or return the recorded result of the very same stage.
 
-    A folder that holds a different run (other settings, selection or parent) is trained anew, and an event says what
-    differs. Raises TrainingError for what the user can mend, and Stopped when `stop` said so.
+    A folder that holds a different run (other settings, selection or parent) is refused, or with `config.replace`
+    trained anew, and an event says what differs. Raises TrainingError for what the user can mend, before any work where
+    that can be, and Stopped when `stop` said so.
     """
     out = Path(config.out)
-    rank_by = config.optim.best_by if config.optim.best_fraction < 1 else ""
-    selection = read_selection(config.selection, rank_by)
+    selection = _selection(config)
     parent = checkpoints.locate(config.parent) if config.parent else None
     parent_hash = checkpoints.file_hash(parent) if parent else ""
     identity = identity_of(config, selection, parent_hash)
@@ -87,22 +89,43 @@ def run_stage(
         on_event({"event": "phase", "stage": config.stage, "phase": "finished before", "out": config.out})
         on_event({"event": "result", **asdict(done)})
         return done
-    refuse_other_stage(config, out)
     from_lineage = checkpoints.read_lineage(parent) if parent else None
     check_motion(config, selection, from_lineage)
-    shape = shape_of(config, from_lineage)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        return _train_stage(config, shape, out, selection, parent, parent_hash, identity, on_event, stop)
-    except OSError as error:
-        raise TrainingError(f"out: {config.out} cannot be written ({error.strerror or error})") from error
+    system, sizes = shape_of(config, from_lineage)
+    # what is recorded is the system that is trained, which may be the parent's
+    config = config.model_copy(update={"model": config.model.model_copy(update={"system": system})})
+    _check_frames(config, selection)
+    refuse_other_run(config, identity, selection.content_hash, parent_hash)
+    pick_device(config.device, config.cpu_threads)
+    with alone(out):
+        refuse_other_run(config, identity, selection.content_hash, parent_hash)  # who was there has gone on meanwhile
+        return _train_stage(config, (system, sizes), out, selection, parent, parent_hash, identity, on_event, stop)
 
 
 def run_staged(
     config: TrainStagedConfig, on_event: OnEvent = lambda event: None, stop: Callable[[], bool] = lambda: False
 ) -> list[StageResult]:
     """Train the three stages in sequence. Finished ones are not repeated; raises as `run_stage`."""
-    return [run_stage(stage, on_event, stop) for stage in config.stages()]
+    stages = config.stages()
+    with alone(Path(config.out)) if check_staged(stages) else nullcontext():
+        return [run_stage(stage, on_event, stop) for stage in stages]
+
+
+def check_staged(stages: Sequence[TrainStageConfig]) -> bool:
+    """Whether any of a model's stages is yet to be trained. Raises TrainingError, before the first begins, where the
+    folder of one holds another run, its clips are too short or its device is not there."""
+    parent_hash, left = "", False
+    for config in stages:
+        selection = _selection(config)
+        identity = identity_of(config, selection, parent_hash)
+        if done := _recorded(Path(config.out), identity):
+            parent_hash = done.checkpoint_hash
+            continue
+        _check_frames(config, selection)
+        refuse_other_run(config, identity, selection.content_hash, parent_hash)
+        pick_device(config.device, config.cpu_threads)
+        left, parent_hash = True, "yet to come"
+    return left
 
 
 def make_loss(config: TrainStageConfig) -> Loss:
@@ -118,6 +141,29 @@ def pick_device(device: Device, cpu_threads: int = 0) -> torch.device:
         raise TrainingError("device: cuda is not available here; use auto or cpu")
     torch.set_num_threads(cpu_threads or max(1, (os.cpu_count() or 1) // 2))
     return torch.device("cuda" if device != Device.cpu and torch.cuda.is_available() else "cpu")
+
+
+def _selection(config: TrainStageConfig) -> Selection:
+    return read_selection(config.selection, config.optim.best_by if config.optim.best_fraction < 1 else "")
+
+
+def _split(config: TrainStageConfig, selection: Selection) -> tuple[list[Clip], list[Clip], str]:
+    """(clips to train on, held-out clips, how they were held out)."""
+    training, held, split = split_holdout(selection.clips, config.data.holdout_share)
+    training = drawn(training)
+    if config.optim.best_fraction < 1:
+        training = best(training, config.optim.best_fraction)
+    return training, held, split
+
+
+def _check_frames(config: TrainStageConfig, selection: Selection) -> None:
+    """Raises TrainingError where no clip is as long as the stage's videos."""
+    clips, frames = _split(config, selection)[0], config.data.frames
+    if config.stage != Stage.image_pretrain and not any(fits(clip, frames, config.data.fps) for clip in clips):
+        raise TrainingError(
+            f"data.frames: none of the {len(clips)} clips has {frames} different frames; the longest has "
+            f"{max(map(longest, clips))}, take no more"
+        )
 
 
 def _train_stage(
@@ -141,10 +187,7 @@ def _train_stage(
     recipe = RECIPES[system]
 
     say("reading clips")
-    training, held, split = split_holdout(selection.clips, config.data.holdout_share)
-    training = drawn(training)
-    if config.optim.best_fraction < 1:
-        training = best(training, config.optim.best_fraction)
+    training, held, split = _split(config, selection)
     one = _one(training, config) if recipe.one_clip and config.stage != Stage.image_pretrain else None
     if one:
         training = [one]
@@ -199,7 +242,9 @@ def _train_stage(
     del start
 
     def save() -> None:
-        checkpoints.save(path, replace(lineage, samples=state.samples), network, state.ema, optimizer)
+        checkpoints.save(
+            path, replace(lineage, samples=state.samples, quarters=state.quarters), network, state.ema, optimizer
+        )
         on_event({"event": "checkpoint", "stage": config.stage, "samples": state.samples, "path": str(path)})
 
     say("training", clips=len(data), held_out=len(examples), split=split, samples=config.optim.samples)
@@ -215,14 +260,14 @@ def _train_stage(
             state, loss, data, conditioner, config.optim, config.seed,
             save=save, on_event=log, stop=stop, log_seconds=config.log_seconds,
         )  # fmt: skip
-    losses = draw_curve(out / METRICS, out / CURVE, title=config.stage.replace("_", "-"))
+    draw_curve(out / METRICS, out / CURVE, title=config.stage.replace("_", "-"))
     if not finished:
         say("stopped", samples=state.samples)
         raise Stopped(f"{config.stage} stopped after {state.samples} samples; run it again to resume")
 
     say("evaluating")
     network.load_state_dict(state.ema.weights)
-    quarter = max(1, len(losses) // 4)
+    first, last = state.ends() or (None, None)
     result = StageResult(
         stage=config.stage,
         out=config.out,
@@ -233,8 +278,8 @@ def _train_stage(
         parent_hash=parent_hash,
         samples=state.samples,
         seconds=time.monotonic() - began,
-        loss_first=sum(losses[:quarter]) / quarter,
-        loss_last=sum(losses[-quarter:]) / quarter,
+        loss_first=first,
+        loss_last=last,
         clips=len(data),
         held_out_clips=len(examples) if split != "none" else 0,
         split=split,
@@ -244,6 +289,7 @@ def _train_stage(
         parameters=sum(p.numel() for p in network.parameters()),
         trained_parameters=sum(p.numel() for p in trained),
         decord_failures=sum(d.reader.failures.total() for d in {id(data): data, id(evaluation): evaluation}.values()),
+        system=system,
     )
     checkpoints.write_atomic(out / RESULT, lambda temporary: temporary.write_text(json.dumps(asdict(result), indent=1)))
     on_event({"event": "result", **asdict(result)})

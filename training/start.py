@@ -8,7 +8,7 @@ from torch import nn
 from models.backbones.unet import UNetConfig
 from models.systems.recipe import everything, temporal_only
 from training.checkpoint import Checkpoint, Lineage
-from training.config import TrainStageConfig
+from training.config import ModelSettings, TrainStageConfig
 from training.errors import TrainingError
 from training.names import Stage, SystemName, Trainable
 from training.networks import PARTS, is_grown, rebuilt, taken_apart
@@ -19,13 +19,15 @@ from training.selection import Selection
 def shape_of(config: TrainStageConfig, parent: Lineage | None) -> tuple[SystemName, UNetConfig]:
     """The system and the sizes of the network that a stage starts from. Of an image network's system, the sizes alone.
 
-    Raises TrainingError where the system cannot go on from the parent, or the pictures do not fit the network."""
+    Raises TrainingError where stage, formulation or system cannot go on from the parent, or the pictures do not fit the
+    network."""
     wanted = config.model.system
     if parent is None:
         system, sizes = taken_apart(config.model.model_dump())
     else:
         system, sizes = taken_apart(parent.network)
         _check_parent(config, system, sizes)
+        _check_formulation(config, parent)
         system = system if sizes.temporal else wanted
     height, width = config.data.height, config.data.width
     if height % sizes.multiple or width % sizes.multiple:
@@ -36,10 +38,19 @@ def shape_of(config: TrainStageConfig, parent: Lineage | None) -> tuple[SystemNa
 def _check_parent(config: TrainStageConfig, system: SystemName, sizes: UNetConfig) -> None:
     wanted = config.model.system
     if sizes.temporal:
-        if config.stage == Stage.image_pretrain and system.edits:
-            raise TrainingError(f"parent: {system}'s network of video takes no images; start from an image stage")
         if wanted == SystemName.control_video:
             raise TrainingError(f"parent: {config.parent} is a network of video; control_video takes an image stage")
+        if config.stage == Stage.image_pretrain:
+            raise TrainingError(
+                f"parent: {config.parent} is a network of video, which image_pretrain does not train; take --stage "
+                "finetune to go on with it, or start from an image stage"
+            )
+        # the default is taken for not named: a configuration that has been a file has all of its fields
+        if wanted not in (system, ModelSettings().system):
+            raise TrainingError(
+                f"model.system: {wanted} cannot go on from {config.parent}, a network of video of {system}'s; leave it "
+                "away, or take --stage video_pretrain and an image stage"
+            )
     elif system == SystemName.control_video and wanted != system:
         raise TrainingError(f"parent: {config.parent} is a control branch; start from the image stage below it")
     elif PARTS[system].image is not PARTS[wanted].image:
@@ -47,6 +58,21 @@ def _check_parent(config: TrainStageConfig, system: SystemName, sizes: UNetConfi
         raise TrainingError(
             f"model.system: {wanted} cannot go on from {config.parent}, an image stage of {system}'s; {other} has an "
             f"image network of its own, so name it in all stages"
+        )
+    elif config.stage == Stage.finetune:
+        raise TrainingError(
+            f"parent: {config.parent} is an image stage; take --stage video_pretrain, which makes a network of video "
+            "of it, and finetune that"
+        )
+
+
+def _check_formulation(config: TrainStageConfig, parent: Lineage) -> None:
+    """Raises TrainingError where the parent's weights predict something else than the stage would have them do."""
+    before = parent.config.get("formulation", config.formulation)
+    if before != config.formulation:
+        raise TrainingError(
+            f"formulation: {config.formulation} cannot go on from {config.parent}, which was trained by {before}; take "
+            f"--formulation {before}"
         )
 
 

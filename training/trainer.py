@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,12 +21,22 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 @dataclass
 class TrainState:
-    """All that changes while training. `samples` counts what was trained on since the stage began."""
+    """All that changes while training. `samples` counts what was trained on since the stage began.
+
+    `quarters` holds the sum and the number of the steps' losses in each quarter of the stage's samples; none where a
+    checkpoint from before there were any was resumed.
+    """
 
     network: nn.Module
     ema: EMA
     optimizer: torch.optim.AdamW
     samples: int = 0
+    quarters: list[list[float]] = field(default_factory=lambda: [[0.0, 0] for _ in range(4)])
+
+    def ends(self) -> tuple[float, float] | None:
+        """Mean loss of the first and of the last quarter; None where there is no more than one."""
+        means = [total / steps for total, steps in self.quarters if steps]
+        return (means[0], means[-1]) if len(means) > 1 else None
 
 
 def train(
@@ -69,6 +79,9 @@ def train(
         state.optimizer.step()
         state.ema.update(state.network, state.samples, settings.batch)
         losses.append(value.item())
+        if state.quarters:
+            quarter = state.quarters[4 * before // settings.samples]
+            quarter[0], quarter[1] = quarter[0] + losses[-1], quarter[1] + 1
 
         done, now = state.samples >= settings.samples, time.monotonic()
         if done or now - since >= log_seconds:

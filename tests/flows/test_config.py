@@ -32,6 +32,7 @@ def test_prompts_of_the_configuration_win():
         {"select": {"manifest": "m"}},
         {"select": {"dry_run": True}},
         {"select": {"sweep": "motion=5"}},
+        {"train": {"replace": True}},
     ],
 )
 def test_what_follows_from_out_cannot_be_given(section: dict):
@@ -75,6 +76,7 @@ def test_sections_are_the_phases_own_configurations():
     assert isinstance(config.selection(), SelectConfig)
     assert isinstance(config.training(), TrainStagedConfig)
     assert [s.data.frames for s in config.training().stages()] == [4, 4, 4]
+    assert all(s.replace for s in config.training().stages())  # another selection's stages are in its own folder
     assert {s.seed for s in config.training().stages()} == {9}
 
 
@@ -83,7 +85,7 @@ def test_the_form_asks_for_no_path_that_follows():
     for section, hidden in {
         "CurateSection": {"videos", "out"},
         "SelectSection": {"manifest", "out", "dry_run", "sweep"},
-        "TrainSection": {"selection", "out"},
+        "TrainSection": {"selection", "out", "replace"},
         "SampleSection": {"checkpoint", "out"},
     }.items():
         assert not hidden & set(definitions[section]["properties"])

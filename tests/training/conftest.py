@@ -11,9 +11,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from training.checkpoint import RESULT
 from training.config import DataSettings, ModelSettings, OptimSettings, TrainStageConfig
 from training.names import Stage, SystemName
-from training.resume import RESULT
 from training.selection import Clip
 from training.stages import run_stage
 

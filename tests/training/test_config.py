@@ -27,6 +27,9 @@ def test_every_field_is_described(model):
         ({"model": {"attention_levels": [5]}}, "do not exist"),
         ({"model": {"multipliers": [0], "attention_levels": []}}, "1 or more"),
         ({"optim": {"best_fraction": 0}}, "best_fraction"),
+        ({"model": {"system": "text2video_zero"}}, "no training: `rushes sample CHECKPOINT --system text2video_zero`"),
+        ({"model": {"system": "lumire"}}, r"no such system; did you mean lumiere\?"),
+        ({"model": {"system": "xyz"}}, "no such system; there are vdm, .*control_video"),
     ],
 )
 def test_bad_fields_are_named(fields, message):
@@ -35,12 +38,17 @@ def test_bad_fields_are_named(fields, message):
 
 
 def test_staged_is_three_stages_each_from_the_one_before():
-    stages = TrainStagedConfig(out="runs/x", seed=3).stages()
+    stages = TrainStagedConfig(out="runs/x", seed=3, replace=True).stages()
+    assert all(s.replace for s in stages)
     assert [s.stage for s in stages] == list(Stage)
     assert [s.parent for s in stages] == ["", stages[0].out, stages[1].out]
     assert {s.seed for s in stages} == {3}
     assert len({s.data.cache for s in stages}) == 1
     assert stages[2].optim.best_fraction < 1
+
+
+def test_systems_may_be_written_with_dashes():
+    assert ModelSettings.model_validate({"system": "Video-LDM"}).system == "video_ldm"
 
 
 def test_staged_keeps_the_users_settings():

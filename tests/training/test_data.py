@@ -6,7 +6,7 @@ import pytest
 
 from tests.training.conftest import clip
 from training.config import CaptionWeights, DataSettings
-from training.data import ClipData, collate, fits
+from training.data import ClipData, collate, fits, longest
 from training.errors import TrainingError
 from training.selection import read_selection
 
@@ -177,6 +177,14 @@ class TestExamples:
 def test_a_clip_fits_where_it_has_so_many_frames():
     assert fits(clip(), 24, [8.0])  # 2 s of 12 a second
     assert not fits(clip(), 26, [8.0])
+
+
+@pytest.mark.parametrize("fps", [1.0, 12.0, 23.976, 29.97, 60.0])
+@pytest.mark.parametrize("end", [0.01, 0.5, 1.0, 2.0, 61.7])
+def test_the_longest_that_fits(fps, end):
+    most = longest(clip(fps=fps, end=end))
+    assert fits(clip(fps=fps, end=end), most, [8.0])
+    assert not fits(clip(fps=fps, end=end), most + 1, [8.0])
 
 
 def test_collate_scales_to_plus_minus_one(footage):

@@ -106,20 +106,31 @@ def test_the_last_stage_goes_on_without_being_told_the_system(trained, system, t
         ("gen1", "svd", {}, "model.system: gen1 cannot go on from .* gen1 has an image network of its own"),
         ("dit", "dit", {"optim": {"trainable": "temporal"}}, "optim.trainable: dit's network has no temporal layers"),
         ("vdm", "control_video", {}, "parent: .* is a control branch"),
+        ("svd", "svd", {"stage": "finetune"}, "parent: .* is an image stage; take --stage video_pretrain"),
+        ("svd", "svd", {"formulation": "v"}, "formulation: v cannot go on from .* by edm; take --formulation edm"),
     ],
 )
 def test_what_does_not_go_together_is_said_in_one_line(trained, tiny, system, parent, fields, message):
     image = trained(SystemName(parent))[Stage.image_pretrain]
     with pytest.raises(TrainingError, match=message) as error:
-        run_stage(tiny(stage="video_pretrain", parent=image, model={"system": system}, **fields))
+        run_stage(tiny(**{"stage": "video_pretrain", "parent": image, "model": {"system": system}, **fields}))
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("system", [SystemName.gen1, SystemName.tune_a_video])
-def test_a_network_that_makes_videos_anew_takes_no_images(trained, tiny, system):
+@pytest.mark.parametrize("system", [SystemName.gen1, SystemName.svd])
+def test_images_train_no_network_of_video(trained, tiny, system):
     video = trained(system)[Stage.video_pretrain]
-    with pytest.raises(TrainingError, match="takes no images"):
+    with pytest.raises(TrainingError, match="is a network of video, .* take --stage finetune to go on"):
         run_stage(tiny(parent=video))
+
+
+def test_a_network_of_video_keeps_its_system_and_the_checkpoint_names_it(trained, tiny):
+    fields = {"stage": "finetune", "parent": trained(SystemName.svd)[Stage.video_pretrain], "optim": {"samples": 4}}
+    with pytest.raises(TrainingError, match=r"model\.system: lumiere cannot go on from .* of video of svd's"):
+        run_stage(tiny(**fields, model={"system": "lumiere"}))
+    lineage = checkpoints.read_lineage(run_stage(tiny(**fields)).checkpoint)
+    assert lineage.config["model"]["system"] == lineage.network["system"] == "svd"
+    assert run_stage(tiny(**fields)).reused
 
 
 def test_a_control_branch_wants_an_image_network(trained, tiny):

@@ -3,10 +3,17 @@
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from training import checkpoint as checkpoints
 from training.checkpoint import Lineage
 from training.resume import _INCIDENTAL, _differences, identity_of
 from training.selection import read_selection
+from training.stages import Stopped, run_stage
 
 
 def test_settings_that_came_later_leave_an_older_run_what_it_was(tiny, footage):
@@ -36,3 +43,19 @@ def test_differences_are_named_and_a_setting_that_came_later_is_none(tiny):
     del old.config["model"]["structure"]
     assert _differences(old, lineage()) == []
     assert _differences(old, lineage(seed=2, model={"system": "dit"}, cpu_threads=3)) == ["model.system", "seed"]
+    old.config["data"]["cache"] = "elsewhere"
+    assert _differences(old, lineage(replace=True)) == []
+
+
+def test_a_checkpoint_from_before_losses_were_kept_goes_on_without_them(tiny):
+    calls = []
+    with pytest.raises(Stopped):
+        run_stage(tiny(), stop=lambda: calls.append(1) or len(calls) > 2)
+    path = Path(tiny().out) / checkpoints.FILE
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        lineage = json.loads(file.metadata()["rushes"])
+    del lineage["quarters"], lineage["config"]["replace"]
+    save_file(tensors, path, {"rushes": json.dumps(lineage)})
+    result = run_stage(tiny())
+    assert (result.samples, result.loss_first, result.loss_last) == (24, None, None)

@@ -1,15 +1,21 @@
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from training import checkpoint as checkpoints
 from training import stages
+from training.checkpoint import RESULT
 from training.config import Device, Stage, SystemName, TrainStagedConfig
 from training.errors import TrainingError
-from training.stages import METRICS, RESULT, Stopped, run_stage, run_staged
+from training.resume import LOCK, METRICS, alone
+from training.stages import Stopped, run_stage, run_staged
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +151,111 @@ def test_resumed_is_bit_identical_to_uninterrupted(tiny, tmp_path):
     assert parts.error_trained == whole.error_trained
 
 
-def test_other_settings_start_anew_and_say_what_differs(tiny):
+def files(folder):
+    """What is in a folder, but for the lock."""
+    return {p: p.read_bytes() for p in Path(folder).rglob("*") if p.is_file() and p.name != LOCK}
+
+
+def test_another_run_is_left_alone_and_what_differs_is_said(tiny):
+    first = run_stage(tiny())
+    before = files(first.out)
+    with pytest.raises(TrainingError, match=r"another run of image_pretrain, after 24 .*optim\.lr, seed\)") as error:
+        run_stage(tiny(optim={"lr": 1e-3}, seed=4))
+    assert all(way in str(error.value) for way in ("--out", "--replace"))
+    assert "\n" not in str(error.value)
+    assert files(first.out) == before
+
+
+def test_a_run_that_was_interrupted_is_left_alone_too(tiny):
+    with pytest.raises(Stopped):
+        run_stage(tiny(), stop=lambda: True)  # nothing is lost with it
+    with pytest.raises(Stopped):
+        run_stage(tiny(seed=1), stop=interrupt_after(2))
+    with pytest.raises(TrainingError, match=r"after 8 samples \(it differs in seed\)"):
+        run_stage(tiny())
+    with pytest.raises(TrainingError, match="holds an unfinished stage image_pretrain"):
+        run_stage(tiny(stage="video_pretrain", parent=tiny().out, seed=1))
+    assert run_stage(tiny(seed=1)).samples == 24
+
+
+def test_the_parent_is_never_replaced(tiny):
+    parent = run_stage(tiny())
+    for field in (parent.out, parent.checkpoint):
+        with pytest.raises(TrainingError, match="holds the parent"):
+            run_stage(tiny(parent=field, replace=True))
+
+
+def test_three_stages_leave_another_run_alone_before_any_work(staged, tmp_path):
+    config, _, _ = staged
+    shutil.copytree(config.out, tmp_path / "copy")
+    mine, last = tmp_path / "copy", config.finetune.model_copy(update={"samples": 52})
+    config = config.model_copy(update={"out": str(mine), "finetune": last})
+    before, events = files(mine), []
+    with pytest.raises(TrainingError, match=r"another run of finetune, .*in optim\.samples"):
+        run_staged(config, events.append)
+    shutil.rmtree(mine / "image_pretrain")  # then the others are not of what is trained in its place
+    with pytest.raises(TrainingError, match=r"another run of video_pretrain, .*in parent\)"):
+        run_staged(config, events.append)
+    assert events == []
+    assert files(mine).items() < before.items()
+
+
+def test_replacing_begins_with_the_first_stage_that_differs(staged, tmp_path):
+    shutil.copytree(staged[0].out, tmp_path / "copy")
+    last = staged[0].finetune.model_copy(update={"samples": 8})
+    config = staged[0].model_copy(update={"out": str(tmp_path / "copy"), "finetune": last, "replace": True})
+    assert [r.reused for r in run_staged(config)] == [True, True, False]
+
+
+def test_one_training_at_a_time(tiny, tmp_path):
+    config = tiny(optim={"samples": 4000})
+    file = tmp_path / "stage.yaml"
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    command = [sys.executable, "-m", "training", str(file)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as other:
+        assert any('"step"' in line for line in other.stdout)
+        with pytest.raises(TrainingError, match=f"out: .* is in use by process {other.pid};"):
+            run_stage(config)
+        other.kill()
+    with pytest.raises(Stopped):  # the dead hold nothing
+        run_stage(config, stop=lambda: True)
+
+
+def test_three_stages_keep_their_folder_to_themselves(staged, tmp_path):
+    config = staged[0].model_copy(update={"out": str(tmp_path)})
+    with alone(tmp_path), pytest.raises(TrainingError, match="is in use by process"):
+        run_staged(config)
+    assert files(tmp_path) == {}
+
+
+def test_clips_that_are_too_short_are_said_before_any_work(staged, tiny, tmp_path):
+    config = staged[0].model_copy(update={"out": str(tmp_path / "three")})
+    config.data = config.data.model_copy(update={"frames": 500})
+    events = []
+    with pytest.raises(TrainingError, match=r"data\.frames: none of the 4 .* 500 different .* longest has 12, take no"):
+        run_staged(config, events.append)
+    assert events == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_losses_are_means_over_quarters_of_the_samples(tiny, tmp_path):
+    whole = run_stage(tiny(tmp_path / "whole"))
+    lines = [json.loads(line)["loss"] for line in (tmp_path / "whole" / METRICS).read_text().splitlines()]
+    assert len(lines) == 6  # steps; the quarters are 2, 1, 2 and 1 of them
+    assert (whole.loss_first, whole.loss_last) == (pytest.approx(sum(lines[:2]) / 2), lines[5])
+    parts = tiny(tmp_path / "parts", log_seconds=60.0)
+    with pytest.raises(Stopped):
+        run_stage(parts, stop=interrupt_after(1))
+    again = run_stage(parts)
+    assert (again.loss_first, again.loss_last) == (whole.loss_first, whole.loss_last)
+    one = run_stage(tiny(tmp_path / "one", optim={"samples": 4}))
+    assert (one.loss_first, one.loss_last) == (None, None)
+
+
+def test_other_settings_replace_where_that_is_asked_for_and_say_what_differs(tiny):
     first = run_stage(tiny())
     events = []
-    second = run_stage(tiny(optim={"lr": 1e-3}), events.append)
+    second = run_stage(tiny(optim={"lr": 1e-3}, replace=True), events.append)
     anew = [e for e in events if "differs" in e]
     assert [e["differs"] for e in anew] == [["optim.lr"]]
     assert second.checkpoint_hash != first.checkpoint_hash
@@ -163,7 +270,9 @@ def test_settings_that_change_nothing_do_not_train_again(tiny):
 def test_another_selection_trains_again(tiny, footage):
     first = run_stage(tiny())
     rows = [{**footage.rows[0], "end": 0.9}, *footage.rows[1:]]
-    second = run_stage(tiny(selection=footage.write("shorter", rows)))
+    with pytest.raises(TrainingError, match="differs in selection"):
+        run_stage(tiny(selection=footage.write("shorter", rows)))
+    second = run_stage(tiny(selection=footage.write("shorter", rows), replace=True))
     assert second.selection_hash != first.selection_hash
     assert not second.reused
 
@@ -234,7 +343,7 @@ def test_resumed_with_weights_is_bit_identical_to_uninterrupted(tiny, footage, p
 def test_other_weights_train_again(tiny, footage, policy_rows):
     assert not run_stage(tiny(selection=footage.write("weights", policy_rows))).reused
     events, even = [], [{**row, "weight": 1.0} for row in policy_rows]
-    assert not run_stage(tiny(selection=footage.write("weights", even)), events.append).reused
+    assert not run_stage(tiny(selection=footage.write("weights", even), replace=True), events.append).reused
     assert [e["differs"] for e in events if "differs" in e] == [["selection"]]
 
 
@@ -263,7 +372,9 @@ def test_other_ranks_choose_anew(tiny, footage):
     config = {"optim": {"best_fraction": 0.5}}
     assert not run_stage(tiny(**config)).reused
     rows = [{**row, "technical_quality": 1 - row["technical_quality"]} for row in footage.rows]
-    assert not run_stage(tiny(**config, selection=footage.write("turned round", rows))).reused
+    with pytest.raises(TrainingError, match="differs in ranks of clips"):
+        run_stage(tiny(**config, selection=footage.write("turned round", rows)))
+    assert not run_stage(tiny(**config, selection=footage.write("turned round", rows), replace=True)).reused
 
 
 def test_another_definition_of_motion_is_refused(tiny, footage, tmp_path):
@@ -296,9 +407,12 @@ def test_sizes_must_fit_the_network(tiny):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_named(tiny):
+def test_a_gpu_that_is_not_there_is_named_before_any_work(tiny, footage, tmp_path):
     with pytest.raises(TrainingError, match="device: cuda"):
         run_stage(tiny(device=Device.cuda))
+    with pytest.raises(TrainingError, match="device: cuda"):
+        run_staged(TrainStagedConfig(selection=footage.selection, out=str(tmp_path / "three"), device=Device.cuda))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unwritable_folder_is_named(tiny, tmp_path):
@@ -311,5 +425,5 @@ def test_an_unwritable_folder_is_named(tiny, tmp_path):
 def test_a_finished_stage_is_not_replaced_by_another(tiny):
     done = run_stage(tiny())
     with pytest.raises(TrainingError, match="holds a finished stage image_pretrain"):
-        run_stage(tiny(stage="video_pretrain", parent=done.out))
+        run_stage(tiny(stage="video_pretrain", parent=done.out, replace=True))
     assert run_stage(tiny()).reused

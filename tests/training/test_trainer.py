@@ -91,6 +91,17 @@ def test_stopped_and_resumed_is_bit_identical():
         assert torch.equal(resumed.ema.weights[key], whole.ema.weights[key])
 
 
+def test_the_ends_are_the_first_and_last_quarter_whatever_is_logged():
+    current = state()
+    _, events, _ = run(current, SETTINGS.model_copy(update={"samples": 32}))
+    losses = [e["loss"] for e in events]
+    assert current.ends() == (pytest.approx(np.mean(losses[:2])), pytest.approx(np.mean(losses[-2:])))
+    assert [steps for _, steps in current.quarters] == [2, 2, 2, 2]
+    short = state()
+    run(short, SETTINGS.model_copy(update={"samples": 3}))
+    assert short.ends() is None
+
+
 def test_the_seed_matters():
     one, other = state(), state()
     run(one, seed=0)
