@@ -13,7 +13,7 @@ from training.networks import PARTS, is_grown, transformer
 
 def check(config: SampleConfig, system: SystemName, sizes: UNetConfig) -> None:
     """Raises TrainingError, with the remedy, for what does not go together: the first of these that is so."""
-    chosen, of = config.system, config.checkpoint
+    chosen, of, default = config.system, config.checkpoint, SampleConfig()
     untrained = chosen != SampleSystem.auto
     edits = system.edits and sizes.temporal and not untrained
     follows = system == SystemName.control_video and chosen != SampleSystem.text2video_zero
@@ -43,6 +43,14 @@ def check(config: SampleConfig, system: SystemName, sizes: UNetConfig) -> None:
             bool(config.control) and not follows,
             f"control: {of} has no control branch that {chosen} uses; leave control empty, or sample by control_video "
             f"from what `{train} CHECKPOINT` trains",
+        ),
+        (
+            config.strength != default.strength and chosen != SampleSystem.text2video_zero,
+            "strength: only text2video_zero moves its picture by it; leave it away, or take system text2video_zero",
+        ),
+        (
+            config.blur != default.blur and not (edits and system == SystemName.gen1),
+            "blur: only gen1 blurs its source by it; leave it away, or name a video checkpoint of gen1",
         ),
     ):
         if wrong:

@@ -46,9 +46,12 @@ def run_sample(
 
     Raises TrainingError for what the user can mend; that a system cannot sample from the checkpoint, that a video
     cannot be read and that `out` cannot be written is said before the first step."""
+    asked, checkpoint = config.checkpoint, checkpoints.last_finished(config.checkpoint)
+    config = config.model_copy(update={"checkpoint": checkpoint})
     lineage = checkpoints.read_lineage(config.checkpoint)
     system, sizes = taken_apart(lineage.network)
     check(config, system, sizes)
+    device = pick_device(config.device, config.cpu_threads)
     stage = TrainStageConfig.model_validate(lineage.config)
     stems = stems_of(config)
     for stem in stems:
@@ -61,8 +64,9 @@ def run_sample(
         if path
     ]
 
-    loaded = checkpoints.load(config.checkpoint)
-    device = pick_device(config.device, config.cpu_threads)
+    if asked != checkpoint:
+        on_event({"event": "phase", "phase": f"taking the last finished stage, {checkpoint}"})
+    loaded = checkpoints.load(checkpoint)
     network = rebuilt(system, sizes)
     network.load_state_dict(loaded.ema)
     network.to(device).eval().requires_grad_(False)

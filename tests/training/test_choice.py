@@ -24,6 +24,9 @@ IMAGE, VIDEO = Stage.image_pretrain, Stage.video_pretrain
         ("gen1", IMAGE, {"source": "x.mp4"}, "source: gen1 makes no video anew of .* leave source empty"),
         ("svd", IMAGE, {"control": "x.mp4", "system": "control_video"}, "control: .* has no control branch"),
         ("svd", VIDEO, {"control": "x.mp4"}, "control: .* leave control empty"),
+        ("svd", IMAGE, {"strength": 2.0}, "strength: only text2video_zero .* take system text2video_zero"),
+        ("svd", VIDEO, {"blur": 3}, "blur: only gen1"),
+        ("gen1", IMAGE, {"blur": 3}, "blur: only gen1 .* name a video checkpoint of gen1"),
         (
             "control_video",
             IMAGE,

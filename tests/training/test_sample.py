@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -52,6 +55,22 @@ def test_videos_of_both_checkpoints(checkpoints, tmp_path):
     with pytest.raises(Stopped):
         run_sample(config(video, tmp_path / "stopped"), stop=lambda: True)
     assert not (tmp_path / "stopped.mp4").exists()
+
+
+def test_of_three_stages_the_last_finished_one_is_taken(checkpoints, tmp_path):
+    image, video = (Path(folder) for folder in checkpoints)
+    three, events = tmp_path / "three", []
+    shutil.copytree(image, three / "image_pretrain")
+    shutil.copytree(video, three / "video_pretrain")
+    (result,) = run_sample(config(str(three), tmp_path / "x"), events.append)
+    assert result.frames == 3
+    assert str(three / "video_pretrain") in events[0]["phase"]
+    (three / "video_pretrain" / "result.json").unlink()  # interrupted
+    (result,) = run_sample(config(str(three), tmp_path / "x"))
+    assert result.frames == 1
+    (three / "image_pretrain" / "result.json").unlink()
+    with pytest.raises(TrainingError, match="three holds no finished stage; .* or name .*video_pretrain"):
+        run_sample(config(str(three), tmp_path / "x"))
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
