@@ -118,10 +118,11 @@ COMMANDS = {
         Command(
             "train",
             "train one stage, or all three in sequence",
-            "Without --stage: image-pretrain, video-pretrain and finetune, each from the one before.\n"
+            "Without --stage: image_pretrain, video_pretrain and finetune, each from the one before.\n"
             f"With --stage: that one alone, from --parent (see `rushes train --stage finetune --help`).\n{DIRECT}",
             "rushes train runs/films/selection --out runs/films/training\n"
-            "rushes train runs/films/selection --stage video-pretrain --parent runs/films/training/image_pretrain",
+            "rushes train runs/films/selection --stage video_pretrain "
+            "--parent runs/films/training/image_pretrain --out runs/films/video",
             "training.config:TrainStagedConfig",
             "flows.commands:train",
             positional="selection",
@@ -130,8 +131,10 @@ COMMANDS = {
         Command(
             "sample",
             "sample videos from a checkpoint",
-            "Write MP4 and GIF files, one for each prompt.",
-            'rushes sample runs/demo/training/finetune --prompts "a ball, panning left" --out ball',
+            "Write for each prompt an MP4 and a GIF, and their frames side by side as a PNG.\n"
+            "Several prompts: --prompts once for each.",
+            'rushes sample runs/demo/training/finetune --prompts "a ball, panning left" --out ball\n'
+            'rushes sample runs/demo/training --prompts "a street" --prompts "a dog" --out two',
             "training.config:SampleConfig",
             "flows.commands:sample",
             positional="checkpoint",
@@ -139,8 +142,8 @@ COMMANDS = {
         Command(
             "models",
             "the video diffusion systems that there are",
-            "List every system with its parameters at the published size, its inputs, stages and status.\n"
-            "With a name: its networks, and each of its training stages.",
+            "List every system with its parameters at the published size, and how it is trained and sampled by name.\n"
+            "With a name: its inputs, its networks, and each of its training stages.",
             "rushes models\nrushes models video_ldm",
             "flows.config:ModelsConfig",
             "flows.commands:models",

@@ -1,5 +1,6 @@
 """What each command does once its configuration is known, and what it prints. Each returns its exit status."""
 
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -271,29 +272,41 @@ def show_pipeline(summary: "PipelineSummary") -> None:
 
 
 def show_stages(stages: "list[Event]") -> None:
-    """Print losses and held-out errors of trained stages."""
+    """Print losses and errors of trained stages, and say of which clips the errors are."""
+    kinds = ["training" if s["split"] == "none" else "held-out" for s in stages]
+    same = len(set(kinds)) == 1
     rows = [
         (
             str(s["stage"]).replace("_", "-"),
             s["samples"],
-            f"{s['loss_first']:.4f} -> {s['loss_last']:.4f}",
-            f"{s['error_untrained']['mean']:.4f} -> {s['error_trained']['mean']:.4f}",
+            "-" if s["loss_first"] is None else f"{s['loss_first']:.4f} -> {s['loss_last']:.4f}",
+            f"{s['error_untrained']['mean']:.4f} -> {s['error_trained']['mean']:.4f}" + f" ({kind})" * (not same),
             "before" if s["reused"] else f"{s['seconds']:.0f} s",
         )
-        for s in stages
+        for s, kind in zip(stages, kinds, strict=True)
     ]
-    display.table("Training", rows, ("stage", "samples", "loss", "held-out error, untrained -> trained", "trained"))
+    error = f"{kinds[0]} error" if same else "error"
+    display.table("Training", rows, ("stage", "samples", "loss", f"{error}, untrained -> trained", "trained"))
 
 
 def train(config: "TrainStageConfig | TrainStagedConfig") -> int:
-    """Train one stage or all three, each in a process of its own."""
-    from training.config import TrainStagedConfig
-
-    stages = config.stages() if isinstance(config, TrainStagedConfig) else [config]
+    """Train one stage or all three."""
     with display.progress() as progress:
-        results = [_launch(stage, progress)[-1] for stage in stages]
+        results = _launch(config, progress)
     show_stages(results)
+    show_next(results[-1])
     return 0
+
+
+def show_next(stage: "Event") -> None:
+    """Print where a stage's checkpoint is, and a command that samples from it."""
+    from training.names import Stage, SystemName
+
+    words = ["rushes", "sample", stage["out"]]
+    if stage["stage"] != Stage.image_pretrain and stage["system"] and SystemName(stage["system"]).edits:
+        words += ["--source", "VIDEO"]
+    words += ["--prompts", "what it shows", "--out", f"{stage['out']}/sample"]
+    print(f"The checkpoint: {stage['out']}\nTo sample from it: {shlex.join(words)}")
 
 
 def sample(config: "SampleConfig") -> int:
@@ -309,8 +322,9 @@ def models(config: "ModelsConfig") -> int:
     from training import systems
 
     if not config.system:
-        rows = list(systems.table())
-        display.records("Systems", rows, systems.HEAD, [i == 1 for i in range(len(systems.HEAD))])
+        rows = list(systems.by_name())
+        display.records("Systems", rows, systems.BY_NAME, [i == 1 for i in range(len(systems.BY_NAME))])
+        print("rushes models NAME tells of one: inputs, networks, stages, and what its commands need besides.")
         return 0
     words, networks, stages = systems.about(config.system)
     print(words)

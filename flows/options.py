@@ -41,14 +41,27 @@ class Parsed(Generic[Model]):
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line and names the closest option, instead of printing the usage."""
 
+    given: Sequence[str] = ()
+
     def error(self, message: str) -> NoReturn:
         """Raise UsageError where argparse would print its usage and exit."""
         unknown = re.match(r"unrecognized arguments: (.*)", message)
         if unknown:
             first = unknown[1].split()[0]
             known = [name for name in self._option_string_actions if name.startswith("--")]
-            message = f"unknown argument {first}" + closest(first.partition("=")[0], known)
+            message = f"unknown argument {first}"
+            if listed := self._list_before(first):
+                message += f"; give {listed} once for each: {listed} A {listed} B"
+            else:
+                message += closest(first.partition("=")[0], known)
         raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+    def _list_before(self, word: str) -> str:
+        """The option that takes several values, if it is the last one before this word, which is none; else nothing."""
+        given = [arg.partition("=")[0] for arg in self.given]
+        options = [arg for arg in given[: given.index(word)] if arg.startswith("--")] if word in given else []
+        action = self._option_string_actions.get(options[-1]) if options and not word.startswith("-") else None
+        return options[-1] if action and str(action.metavar).startswith("list") else ""
 
 
 def closest(word: str, known: Sequence[str]) -> str:
@@ -97,7 +110,8 @@ def parse(
     general.add_argument("--debug", action="store_true", help="show the traceback of an error")
     try:
         source = _source(model, parser, positional)
-        given = vars(parser.parse_args([_kebab(a) for a in args]))
+        parser.given = [_kebab(a) for a in args]
+        given = vars(parser.parse_args(parser.given))
         file, debug = given.pop("config"), given.pop("debug")
         given = {
             name: [_whole(v) for v in value] if isinstance(value, list) else value for name, value in given.items()

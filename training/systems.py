@@ -11,7 +11,9 @@ from training.names import SampleSystem, SystemName
 from training.recipes import RECIPES
 
 Row = tuple[str, ...]
+_NO_STAGE = ("none: it needs no training", "none published; by name, a control branch")
 HEAD: Row = ("system", "parameters, all networks", "inputs", "stages", "status")
+BY_NAME: Row = ("system", "parameters", "rushes train SELECTION", "rushes sample CHECKPOINT")
 
 
 def table() -> Iterator[Row]:
@@ -19,20 +21,32 @@ def table() -> Iterator[Row]:
     for name in registry.NAMES:
         system = registry.system(name)
         total = sum(registry.sizes(system).values())
-        stages = ", ".join(stage.name for stage in system.stages) or "none: it needs no training"
+        stages = ", ".join(stage.name for stage in system.stages) or _NO_STAGE[name in set(SystemName)]
         yield name, _millions(total), ", ".join(system.inputs), stages, status(system)
+
+
+def by_name() -> Iterator[Row]:
+    """A row of `BY_NAME` for each system: what the two commands are told beside selection and checkpoint."""
+    for name in registry.NAMES:
+        total = _millions(sum(registry.sizes(registry.system(name)).values()))
+        sampled = "as it is"
+        if name in set(SampleSystem):
+            sampled = f"--system {name}"
+        elif SystemName(name).edits:
+            sampled = "--source VIDEO"
+        yield name, total, f"--model.system {name}" if name in set(SystemName) else "nothing to train", sampled
 
 
 def status(system: System) -> str:
     """How the system is used: its commands, on pixels and captions, and all that was published of it in Python."""
     said = []
     if system.name in set(SystemName):
-        stage = "--stage image_pretrain " if system.name == SystemName.control_video else ""
-        said.append(f"rushes train {stage}--model.system {system.name}")
+        one = "--stage image_pretrain --parent IMAGES " if system.name == SystemName.control_video else ""
+        said.append(f"rushes train SELECTION {one}--model.system {system.name}")
         if SystemName(system.name).edits:
-            said.append("rushes sample --source VIDEO")
+            said.append("rushes sample CHECKPOINT --source VIDEO")
     if system.name in set(SampleSystem):
-        said.append(f"rushes sample --system {system.name}")
+        said.append(f"rushes sample IMAGES --system {system.name}")
     return "; ".join([*said, "all of it in Python"])
 
 

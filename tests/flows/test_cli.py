@@ -87,6 +87,14 @@ def test_help_of_one_stage_is_that_of_the_stage(capsys: pytest.CaptureFixture[st
     assert "--image-pretrain.samples" not in out
 
 
+def test_help_of_sample_says_what_is_written_and_how_to_ask_for_several(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        cli.main(["sample", "--help"])
+    out = capsys.readouterr().out
+    for words in ("MP4", "GIF", "PNG", '--prompts "a dog" --prompts "a cat"'):
+        assert words in " ".join(out.split())
+
+
 def test_stage_in_a_file_makes_it_one_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file = tmp_path / "stage.yaml"
     file.write_text("stage: finetune\nselection: s\n")
@@ -114,6 +122,12 @@ def test_no_command_shows_the_help_and_fails(capsys: pytest.CaptureFixture[str])
         (["report", "nowhere"], ["nowhere"]),
         (["select", "m", "--sweep", "motion=a"], ["sweep", "motion=a"]),
         (["diff", "nowhere", "elsewhere"], ["nowhere", "no selection"]),
+        (["train", "s", "--model.system", "lumire"], ["model.system", "did you mean lumiere?"]),
+        (
+            ["train", "s", "--model.system", "text2video_zero"],
+            ["needs no training", "rushes sample CHECKPOINT --system"],
+        ),
+        (["sample", "c", "--prompts", "a", "b"], ["unknown argument b", "--prompts A --prompts B"]),
         (["models", "lumire"], ["system", "Did you mean lumiere?"]),
         (["export", "nowhere"], ["nowhere", "no selection"]),
         (["export", "s", "--format", "zip"], ["format", "webdataset"]),
@@ -139,7 +153,8 @@ def test_bad_input_is_one_line_and_writes_nothing(
 def test_models_lists_the_systems_and_tells_of_one(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["models"]) == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in ("vdm", "imagen_video", "control_video", "rushes train --model.system lumiere"))
+    assert all(name in said for name in ("vdm", "imagen_video", "rushes train SELECTION", "--model.system lumiere"))
+    assert max(map(len, said.splitlines())) <= 100
     assert cli.main(["models", "video-ldm"]) == 0
     said = capsys.readouterr().out
     assert "keyframes" in said

@@ -88,6 +88,13 @@ def test_an_unknown_option_names_the_closest():
     assert "unknown argument --two-worlds; did you mean --two-words?" in fault("here", "--two-worlds", "3")
 
 
+def test_a_second_value_of_a_list_says_how_to_give_it():
+    assert "unknown argument b; give --names once for each: --names A --names B" in fault("s", "--names", "a", "b")
+    assert "give --names once for each" in fault("s", "--names=a c", "b")
+    for others in (["s", "--two-words", "3", "b"], ["s", "--names", "a", "--two-words", "3", "b"], ["s", "b"]):
+        assert "once for each" not in fault(*others)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

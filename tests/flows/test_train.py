@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from flows import train
 from flows.config import FlowName
 from flows.serve import FLOWS, config_model, load_flow
 from flows.train import sample_once
-from training.config import SampleConfig
+from training.config import SampleConfig, TrainStagedConfig
+from training.errors import TrainingError
 
 
 class Sampler:
@@ -73,6 +75,24 @@ def test_a_failed_sampling_leaves_no_record(stage: Path, tmp_path: Path):
     with pytest.raises(RuntimeError):
         sample_once(config(stage, tmp_path), fails)
     assert not (tmp_path / "sample.json").exists()
+
+
+@pytest.mark.parametrize(("split", "kind"), [("by video", "held-out"), ("none", "training")])
+def test_a_stage_s_errors_are_called_what_they_are(split: str, kind: str, monkeypatch: pytest.MonkeyPatch):
+    said = []
+    monkeypatch.setattr(train, "publish", lambda key, markdown, description: said.append(markdown))
+    numbers = dict.fromkeys(("samples", "seconds", "parameters", "trained_parameters", "clips", "held_out_clips"), 1)
+    errors = dict.fromkeys(("error_untrained", "error_start", "error_trained"), {"mean": 0.5})
+    hashes = dict.fromkeys(("checkpoint_hash", "selection_hash", "parent_hash"), "x")
+    ends = {"loss_first": None, "loss_last": None}
+    train.show_stage({"stage": "finetune", "out": "o", "split": split, **numbers, **errors, **hashes, **ends})
+    assert f"## Denoising error on {kind} clips" in said[0]
+
+
+def test_three_stages_are_checked_before_the_first_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(train, "train_one", lambda stage: pytest.fail("it began"))
+    with pytest.raises(TrainingError, match="none/clips.parquet does not exist"):
+        train.train_staged.fn(TrainStagedConfig(selection=str(tmp_path / "none")))
 
 
 @pytest.mark.parametrize("name", list(FlowName))
