@@ -82,7 +82,7 @@ def test_a_stage_s_errors_are_called_what_they_are(split: str, kind: str, monkey
     said = []
     monkeypatch.setattr(train, "publish", lambda key, markdown, description: said.append(markdown))
     numbers = dict.fromkeys(("samples", "seconds", "parameters", "trained_parameters", "clips", "held_out_clips"), 1)
-    errors = dict.fromkeys(("error_untrained", "error_start", "error_trained"), {"mean": 0.5})
+    errors = {key: {"mean": 0.5} for key in ("error_untrained", "error_start", "error_trained")}
     hashes = dict.fromkeys(("checkpoint_hash", "selection_hash", "parent_hash"), "x")
     ends = {"loss_first": None, "loss_last": None}
     train.show_stage({"stage": "finetune", "out": "o", "split": split, **numbers, **errors, **hashes, **ends})
