@@ -4,7 +4,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from training.names import (
     Device,
@@ -225,6 +225,13 @@ class TrainStagedConfig(Strict):
     """Threads on the CPU; 0 takes half of the cores, which on a busy machine is faster than all of them."""
     log_seconds: float = Field(default=1.0, gt=0)
     """Seconds between two lines of metrics."""
+
+    @field_validator("image_pretrain", "video_pretrain", "finetune", mode="before")
+    @classmethod
+    def _what_is_not_named_stays_the_stage_s(cls, given: Any, info: ValidationInfo) -> Any:
+        """One setting of a stage leaves its others as they are here, and not as OptimSettings has them."""
+        own: OptimSettings = cls.model_fields[str(info.field_name)].default
+        return own.model_dump() | given if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _has_three_stages(self) -> "TrainStagedConfig":

@@ -72,3 +72,11 @@ def test_staged_keeps_the_users_settings():
 def test_numbers_that_are_none_are_refused(model, fields, value):
     with pytest.raises(ValidationError, match="finite number"):
         model.model_validate(fields(value))
+
+
+def test_one_setting_of_a_stage_leaves_its_others():
+    config = TrainStagedConfig.model_validate({"finetune": {"samples": 1000}, "video_pretrain": {"batch": 2}})
+    own = TrainStagedConfig()
+    assert config.finetune == own.finetune.model_copy(update={"samples": 1000})
+    assert config.video_pretrain == own.video_pretrain.model_copy(update={"batch": 2})
+    assert config.image_pretrain == own.image_pretrain
