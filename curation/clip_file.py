@@ -127,7 +127,9 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool, check:
     buffer, ticks, packets, begin = io.BytesIO(), [], [], 0.0
     with av.open(buffer, "w", format="mp4") as out:
         rate = Fraction(piece.fps).limit_denominator(1001)
-        video = out.add_stream("libx264", rate=rate or Fraction(25), options={"crf": str(crf), "preset": preset})
+        # without x264's macroblock tree, which with AVX-512 gives other bytes every time
+        options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
+        video = out.add_stream("libx264", rate=rate or Fraction(25), options=options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         context = video.codec_context
         context.time_base, context.thread_count = _CLOCK, 1

@@ -31,7 +31,7 @@ from tests.curation.test_alone import Deadly
 
 
 @pytest.fixture(scope="module", autouse=True)
-def engine():
+def engine(server):
     """One Ray, and light scorers, for all of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray, "init", partial(ray.init, num_gpus=2))
