@@ -141,7 +141,9 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool, check:
                 context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
             ticks.append(round((time - begin) / _CLOCK))
             upright.pts, upright.time_base, upright.pict_type = ticks[-1], _CLOCK, PictureType.NONE
-            packets += video.encode(upright)
+            for packet in video.encode(upright):
+                check()
+                packets.append(packet)
         if not ticks:
             raise Missed
         for packet in context.encode_lazy():  # slow presets have most of their frames still before them

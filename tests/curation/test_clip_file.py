@@ -247,7 +247,7 @@ def test_work_can_be_stopped_at_every_frame_that_is_read_encoded_or_verified(two
     piece, _, times = piece_of(two_shots, 3, 45)  # from between two keyframes: some frames are read to no purpose
     through = Patience()
     made = reencode(piece, preset="veryslow", check=through)
-    assert through.calls > 2.5 * len(times)  # once read, once verified, and those that the encoder held back once more
+    assert through.calls >= 3 * len(times)  # once read, once encoded, some of them after the last was read, ...
     for last in (1, len(times), 2 * len(times), through.calls):
         with pytest.raises(Stopped):
             reencode(piece, preset="veryslow", check=Patience(last))
