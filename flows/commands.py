@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 from flows import display, environment
@@ -324,7 +325,10 @@ def models(config: "ModelsConfig") -> int:
     if not config.system:
         rows = list(systems.by_name())
         display.records("Systems", rows, systems.BY_NAME, [i == 1 for i in range(len(systems.BY_NAME))])
-        print("rushes models NAME tells of one: inputs, networks, stages, and what its commands need besides.")
+        print("\nWhat a sample is made of, and stages:")
+        for line in systems.takes():
+            print(textwrap.fill(line, 90, initial_indent="  ", subsequent_indent="      "))
+        print("\nrushes models NAME tells of one: networks, stages, and what its commands need besides.")
         return 0
     words, networks, stages = systems.about(config.system)
     print(words)

@@ -21,8 +21,13 @@ def table() -> Iterator[Row]:
     for name in registry.NAMES:
         system = registry.system(name)
         total = sum(registry.sizes(system).values())
-        stages = ", ".join(stage.name for stage in system.stages) or _NO_STAGE[name in set(SystemName)]
-        yield name, _millions(total), ", ".join(system.inputs), stages, status(system)
+        yield name, _millions(total), ", ".join(system.inputs), _stages(system), status(system)
+
+
+def takes() -> Iterator[str]:
+    """A line for each system: what a sample is made of, and its stages."""
+    for system in map(registry.system, registry.NAMES):
+        yield f"{system.name}: {', '.join(system.inputs)}. Stages: {_stages(system)}."
 
 
 def by_name() -> Iterator[Row]:
@@ -81,6 +86,10 @@ def about(name: str) -> tuple[str, list[Row], list[Row]]:
     said = [system.paper, system.description, system.unpublished, status(system), stages_here(system)]
     words = "\n".join(filter(None, said))
     return words, networks, stages
+
+
+def _stages(system: System) -> str:
+    return ", ".join(stage.name for stage in system.stages) or _NO_STAGE[system.name in set(SystemName)]
 
 
 def _millions(parameters: int) -> str:

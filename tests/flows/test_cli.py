@@ -155,6 +155,9 @@ def test_models_lists_the_systems_and_tells_of_one(capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert all(name in said for name in ("vdm", "imagen_video", "rushes train SELECTION", "--model.system lumiere"))
     assert max(map(len, said.splitlines())) <= 100
+    assert "gen1: depth of a video, image or text. Stages: content, temporal, structure, blur, prior." in " ".join(
+        said.split()
+    )
     assert cli.main(["models", "video-ldm"]) == 0
     said = capsys.readouterr().out
     assert "keyframes" in said
