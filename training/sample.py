@@ -159,7 +159,7 @@ def _encode(frames: np.ndarray, path: Path, fps: float) -> None:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": "15"}
+        stream.options = {"crf": "15", "threads": "1", "x264-params": "mbtree=0"}  # the same bytes every time
         for pixels in frames[:, :height, :width]:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
         container.mux(stream.encode())
