@@ -29,6 +29,7 @@ from curation.sources import identify
 
 _KEYFRAME_THUMBNAIL_GAP_S = 0.25  # intra-only codecs make every frame a keyframe
 _UNIFORM_FRAMES = 8  # that VideoBLIP looks at
+_AHEAD_BYTES = 32 << 20  # of decoded frames, so that libav goes on while the cascade thinks over a block of them
 _UNFINISHED_CLIPS = 3  # whose flow may be outstanding before the pass itself waits
 
 
@@ -130,7 +131,8 @@ class VideoPass:
         """Decode and find the clips."""
         end, first, sound = 0.0, 0, True
         patience = self.config.no_progress_minutes * 60 / 3  # the run itself waits longer
-        for frame in ahead(self.decoder, patience_s=patience):
+        frame_bytes = self.info.coded_width * self.info.coded_height * 3 // 2
+        for frame in ahead(self.decoder, min(16, max(4, _AHEAD_BYTES // max(1, frame_bytes))), patience):
             end = frame.time + frame.duration
             if frame.damaged_from is not None:
                 if sound:

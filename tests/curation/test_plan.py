@@ -166,7 +166,8 @@ def test_a_plan_that_cannot_fit_is_refused_with_its_arithmetic_before_anything_i
 def test_the_check_of_the_light_text_score_reaches_the_summary(footage, monkeypatch):
     light = TextSettings(method="light", check_every=1, recognise=False)
     monkeypatch.setattr(plan, "scorers_for", lambda config: [Text(light)])
-    summary = curate(config(footage).model_copy(update={"text": light}))
+    small = {"text": light, "thumbnail_px": 192}  # CRAFT's time goes by pixels
+    summary = curate(config(footage).model_copy(update=small))
     (told,) = summary.messages
     assert "differs from CRAFT's" in told
     assert "over 2 checked clips" in told
