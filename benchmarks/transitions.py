@@ -1,20 +1,21 @@
 """Labelled footage synthesised in memory over real shots, and scores on it beside the peers', by kind of transition.
 
     python benchmarks/transitions.py --videos DIR [--truth truth.json] [--count 14] [--part held] [--peers]
-                                     [--weights network.npz]
+                                     [--weights network.npz] [--lengths 3 6]
 
 Every video is a chain of shots cut from real footage (never across a labelled transition, each with a camera move of
 its own) joined by hard cuts, pairs of cuts 9 frames apart, dissolves of 8 to 60 frames, fades through black and white
 and wipes; inside the shots there are flashes, whip pans and changes of a caption; the video as a whole may be
 letterboxed, grey noisy film, flat and drawn like a cartoon, dark, or encoded so badly that its keyframes pop. A seed
 decides everything. Source files are split by turns into `tune` and `held`; `--weights` judges the cascade with a
-network that `benchmarks/fit_transitions.py --hold` fitted without the files of one part. Scores are those of
+network that `benchmarks/fit_transitions.py --hold` fitted without the files of one part. `--lengths` has all gradual
+transitions last so many frames, such as the three to six of a quick one. Scores are those of
 `benchmarks/cuts.py`, which reads the videos from lossless files; seconds are of the whole pass, decoding included.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib.util import find_spec
@@ -67,8 +68,9 @@ def real_shots(videos: Path, truth: dict[str, dict], part: str) -> list[tuple[st
     return out
 
 
-def synthesise(shots: list[tuple[str, Shot]], seed: int) -> Footage:
-    """One video of 7 to 10 shots. The same shots and seed give the same pixels."""
+def synthesise(shots: list[tuple[str, Shot]], seed: int, lengths: Sequence[int] | None = None) -> Footage:
+    """One video of 7 to 10 shots. The same shots and seed give the same pixels. `lengths` are the fewest and the most
+    frames of a gradual transition, one side of a fade."""
     rng = np.random.default_rng(seed)
     style = STYLES[seed % len(STYLES)]
     frames: list[np.ndarray] = []
@@ -78,7 +80,8 @@ def synthesise(shots: list[tuple[str, Shot]], seed: int) -> Footage:
     last, short = "", False
     for _ in range(int(rng.integers(7, 11))):
         joint = str(rng.choice(_JOINTS, p=_ODDS)) if frames and not short else "cut"
-        length = int(rng.integers(8, 61)) if joint == "dissolve" else int(rng.integers(8, 31))
+        fewest, most = lengths or (8, 60 if joint == "dissolve" else 30)
+        length = int(rng.integers(fewest, most + 1))
         others = [i for i, (name, _) in enumerate(shots) if name != last]
         last, shot = shots[int(rng.choice(others))]
         short = joint == "pair"
@@ -342,7 +345,12 @@ def main() -> None:
     parser.add_argument("--part", choices=["tune", "held", "all"], default="held", help="which source files")
     parser.add_argument("--peers", action="store_true", help="also PySceneDetect, and TransNetV2 where it is installed")
     parser.add_argument("--weights", type=known_file, metavar="FILE", help="of the network, in place of the package's")
+    parser.add_argument(
+        "--lengths", type=at_least_one, nargs=2, metavar=("FEWEST", "MOST"), help="frames of each gradual transition"
+    )
     args = parser.parse_args()
+    if args.lengths and args.lengths[0] > args.lengths[1]:
+        parser.error(f"--lengths: {args.lengths[0]} is more than {args.lengths[1]}")
     truth = truth_of(parser, args)
     if args.weights:
         cuts.use_weights(args.weights)
@@ -357,7 +365,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         films: dict[str, Footage] = {}
         for seed in range(args.count):
-            film = synthesise(shots, seed + (100 if args.part == "held" else 0))
+            film = synthesise(shots, seed + (100 if args.part == "held" else 0), args.lengths)
             file = str(Path(folder) / f"{seed}.mkv")
             _encode(film.frames, file, "ffv1", {})
             film.frames.clear()  # the file has them

@@ -323,7 +323,12 @@ def models(config: "ModelsConfig") -> int:
     from training import systems
 
     if not config.system:
-        rows = list(systems.by_name())
+        rows = []
+        with display.progress() as progress:
+            progress("counting parameters", 0, systems.COUNT)
+            for row in systems.by_name():
+                rows.append(row)
+                progress("counting parameters", len(rows), systems.COUNT)
         display.records("Systems", rows, systems.BY_NAME, [i == 1 for i in range(len(systems.BY_NAME))])
         print("\nWhat a sample is made of, and stages:")
         for line in systems.takes():

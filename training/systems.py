@@ -13,6 +13,7 @@ from training.recipes import RECIPES
 Row = tuple[str, ...]
 _NO_STAGE = ("none: it needs no training", "none published; by name, a control branch")
 HEAD: Row = ("system", "parameters, all networks", "inputs", "stages", "status")
+COUNT = len(registry.NAMES)
 BY_NAME: Row = ("system", "parameters", "rushes train SELECTION", "rushes sample CHECKPOINT")
 
 

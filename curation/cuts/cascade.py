@@ -19,7 +19,17 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDe
 
 from curation.config import CutSettings
 from curation.cuts.network import REACH, fitted
-from curation.cuts.transitions import Kind, Signature, Transition, fades, is_cut, likeness, without_bars
+from curation.cuts.transitions import (
+    QUICK,
+    Kind,
+    Signature,
+    Transition,
+    fades,
+    is_cut,
+    is_quick,
+    likeness,
+    without_bars,
+)
 from curation.cuts.transnet import TransNet
 
 _NEIGHBOURS = 6  # frames on each side of a hard-cut suspect that its isolation is measured against
@@ -35,6 +45,9 @@ _GAP, _SHORTEST = 4, 4  # frames: breaks in a gradual transition that are bridge
 _SURE_CUT, _NO_CUT = 1.2, -5.0  # log-odds with which the network overrules the tests
 _LONG, _SIDE, _SAME = 8, 4, 0.88  # frames, frames, likeness: see `_leads_back`; in a dissolve neighbours are alike too
 _PIECE = 12  # frames that must be left of a gradual transition beside a fade
+_PEAK, _AROUND = 6, 4  # frames: see `_quick`
+# the least log-odds of a cut, likeness and isolation: the less the network says, the more the pictures must
+_QUICK_RULES = ((-3.0, 0.5, 1.4), (-8.0, 0.2, 2.5))
 _NO_DOUBT = -4.0  # log-odds that are not worth remembering
 _NONE = np.empty(0, np.uint8)
 _UNSEEN = -20.0  # log-odds of frames that nobody suspects
@@ -234,6 +247,7 @@ class Cascade:
                 for c, d in _without(a, b, taken):
                     found.append(self._transition("fade" if blank else "dissolve", c, d))
         found += [self._transition("fade", a, b) for a, b in taken]
+        found += self._quick(begin, end, found)
         self._decided = end
         self._note_doubts(begin, end, explained + [(t.start_frame, t.end_frame) for t in found])
         last = self._frames[-1].signature
@@ -278,7 +292,10 @@ class Cascade:
         at = index - max(self._first, index - _NEIGHBOURS)
         odds = [f.cut for f in near[max(0, at - 2) : at + 3]]
         if frame.cut >= _SURE_CUT:
-            return frame.cut == max(odds) and not any(f.suspect for f in near[:at] if f.cut >= _SURE_CUT)
+            # of faster footage the network sees one frame for several, and the largest step says which it is
+            tied = [f for f in near if f.cut == frame.cut]
+            first = max(tied, key=lambda f: (f.suspect is not None, f.step)) is frame
+            return first and frame.cut == max(odds) and not any(f.suspect for f in near[:at] if f.cut >= _SURE_CUT)
         if max(odds) < _NO_CUT:
             return False
         beside = [f for f in near if f is not frame and f.signature.index > 0]
@@ -288,6 +305,35 @@ class Cascade:
             return False
         signatures = [f.signature for f in near]
         return is_cut(signatures[:at], signatures[at:], frame.content, max(by_content, by_step))
+
+    def _quick(self, begin: int, end: int, found: list[Transition]) -> list[Transition]:
+        """Transitions of a few frames: where the network comes nearest to one, though it takes it neither for a cut nor
+        for gradual, and the pictures beside it say so."""
+        odds = np.array([(f.cut, f.gradual) for f in map(self._at, range(begin, end))])
+        highest, beside = odds.max(axis=1), _CALM * self._stride
+        peak, around, reach = _PEAK * self._stride, _AROUND * self._stride, QUICK * self._stride
+        out: list[Transition] = []
+        for i in np.flatnonzero(highest > _QUICK_RULES[-1][0]).tolist():
+            at, cut = begin + i, odds[max(0, i - around) : i + around + 1, 0].max()
+            if cut < _QUICK_RULES[-1][0] or highest[i] < highest[max(0, i - peak) : i + peak + 1].max():
+                continue
+            if any(t.start_frame - beside <= at <= t.end_frame + beside for t in (*found, *out)):
+                continue
+            low, high = max(self._first, at - reach), min(self._first + len(self._frames), at + reach + 1)
+            low += (at - low) % self._stride
+            near = [self._at(j).signature for j in range(low, high, self._stride)]
+            where = (at - low) // self._stride
+            if any(cut > least and is_quick(near, where, alike, more) for least, alike, more in _QUICK_RULES):
+                out.append(self._extent(max(low + 1, at - around), min(high, at + around + 1)))
+        return out
+
+    def _extent(self, low: int, high: int) -> Transition:
+        """The transition among some frames: from the first to the last step of at least half the largest."""
+        steps = np.array([self._at(i).step for i in range(low, high)])
+        large = np.flatnonzero(steps >= steps.max() / 2)
+        first, last = low + int(large[0]), low + int(large[-1])
+        blank = any(self._at(i).signature.blank for i in range(first, last))
+        return self._transition("cut" if first == last else "fade" if blank else "dissolve", first, last)
 
     def _gradual(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Stretches between two cuts that the network takes for gradual transitions."""

@@ -16,6 +16,9 @@ _SIGNATURE = (32, 18)
 _RAMP = 32  # frames that one side of a fade is followed
 _SHORTEST_RAMP = 4  # frames; less is a cut, blurred by the codec
 _FLASH = 8  # frames within which a flash is over
+_BESIDE = (3, 5, 7)  # frames from the middle of a quick transition, at which the two sides are compared
+_SPANS = (4, 6)  # frames from it, between which the picture must have become another
+QUICK = 3 * max(_SPANS)  # frames on each side that the test of quick transitions looks at
 _BGR_TO_LUMA = np.array([0.114, 0.587, 0.299], np.float32)
 
 Kind = Literal["cut", "fade", "dissolve"]
@@ -84,6 +87,33 @@ def is_cut(before: Sequence[Signature], after: Sequence[Signature], content: flo
         return max(content, step) >= 25 or isolation >= 8
     recoloured = min(float(np.abs(b.colour - a.colour).mean()) for a in old for b in new)
     return isolation >= 15 and recoloured >= 20  # the same layout in other colours
+
+
+def is_quick(near: Sequence[Signature], at: int, alike: float, more: float) -> bool:
+    """Whether the picture becomes another one within a few frames around `near[at]`, and stays it: the sides are less
+    alike than `alike`, and twice as long beside it `more` times less happens. `near` holds up to `QUICK` frames on each
+    side.
+
+    A dissolve or a wipe of three to six frames has no single step for `is_cut`, and is too short for the network to
+    call it gradual. A camera that is torn round goes on moving before or after.
+    """
+    old = [near[at - k] for k in _BESIDE if at >= k]
+    new = [near[at + k] for k in _BESIDE if at + k < len(near)]
+    if not old or not new or _apart(old[0], new[0]) < 15:
+        return False
+    # black bars are alike in all pictures; with them on, a letterboxed film has to say more
+    if max(likeness(a.luma, b.luma) for a in old for b in new) >= alike:
+        return False
+    for span in _SPANS:
+        first, past = near[max(0, at - span)], near[min(len(near) - 1, at + span)]
+        far = near[max(0, at - 3 * span)], near[min(len(near) - 1, at + 3 * span)]
+        if _apart(first, past) >= more * (max(_apart(far[0], first), _apart(past, far[1])) + 1):
+            return True
+    return False
+
+
+def _apart(a: Signature, b: Signature) -> float:
+    return float(np.abs(b.colour - a.colour).mean())
 
 
 def fades(window: Sequence[Signature]) -> list[tuple[int, int]]:

@@ -155,7 +155,7 @@ def test_a_pipeline_started_from_the_form_completes_and_shows_its_artifacts(serv
     page.get_by_role("button", name="Submit").click()
 
     wanted = {"flow_runs": {"deployment_id": {"any_": [deployment(server, "pipeline")["id"]]}}}
-    wait(lambda: server.ask("flow_runs/filter", wanted), 60, server)
+    wait(lambda: server.ask("flow_runs/filter", wanted), 240, server)
     (run,) = server.ask("flow_runs/filter", wanted)
     assert run["parameters"]["config"]["videos"] == str(bikes())
 

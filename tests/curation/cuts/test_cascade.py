@@ -45,6 +45,21 @@ def test_a_dissolve_is_found_once_and_covered(length):
     assert min(t.start_frame for t in transitions) <= 50 + length // 2 <= max(t.end_frame for t in transitions)
 
 
+@pytest.mark.parametrize(("length", "fps"), [(2, 25), (3, 25), (4, 25), (2, 60), (3, 60), (4, 60)])
+def test_a_quick_dissolve_is_found_once_and_covered(length, fps):
+    """Too short for the network to call it gradual, and without one step that is a cut."""
+    times = 1 if fps == 25 else 2
+    a, b = ([p for p in drift(seed, 60) for _ in range(times)] for seed in (3, 4))
+    weights, at = np.linspace(0, 1, length * times + 2)[1:-1], 50 * times
+    mix = [
+        (x * (1 - w) + y * w).astype(np.uint8)
+        for x, y, w in zip(a[at : at + len(weights)], b[: len(weights)], weights, strict=True)
+    ]
+    (only,) = found(a[:at] + mix + b[len(weights) :], fps)
+    assert at - 2 * times <= only.start_frame <= only.end_frame <= at + len(weights) + 2 * times
+    assert only.kind in {"cut", "dissolve"}
+
+
 def test_cuts_in_noise_are_found():
     """Every frame of dark footage differs from the next; only the reduced picture tells a cut."""
     rng = np.random.default_rng(0)

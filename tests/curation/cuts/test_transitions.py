@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.cuts.transitions import Signature, fades, is_cut, likeness, without_bars
+from curation.cuts.transitions import QUICK, Signature, fades, is_cut, is_quick, likeness, without_bars
 from tests.curation.conftest import texture
 
 
@@ -12,6 +12,7 @@ def signature(picture: np.ndarray, index: int = 0) -> Signature:
     return Signature.of(index, index / 25, picture)
 
 
+LENIENT = 0.5, 1.4  # the cascade's, where the network says much
 A, B = texture(1).astype(float), texture(2).astype(float)
 
 
@@ -50,6 +51,26 @@ def test_bars_are_taken_off_and_a_dark_picture_is_left_whole():
 def test_letterboxed_pictures_are_as_unlike_as_without_the_bars():
     boxed = [np.pad(p[25:-25], ((25, 25), (0, 0), (0, 0))) for p in (A, B)]
     assert is_cut(run([boxed[0]] * 6), run([boxed[1]] * 7), content=40, isolation=10)
+
+
+@given(frames=st.integers(2, 5), at=st.integers(8, 40))
+def test_another_picture_within_a_few_frames_is_quick_and_one_that_comes_back_is_not(frames, at):
+    mix = [A * (1 - w) + B * w for w in np.linspace(0, 1, frames + 2)[1:-1]]
+    middle = at + frames // 2
+    assert is_quick(run([A] * at + mix + [B] * 40), middle, *LENIENT)
+    assert not is_quick(run([A] * at + mix + [A] * 40), middle, *LENIENT)
+    assert not is_quick(run([A + 12 * i / (at + frames + 40) for i in range(at + frames + 40)]), middle, *LENIENT)
+
+
+@given(speed=st.integers(1, 6), at=st.integers(QUICK, 60))
+def test_a_camera_that_goes_on_turning_is_not_quick(speed, at):
+    wide = texture(3, 120, 160 + 6 * 100)
+    assert not is_quick(run([wide[:, speed * i : speed * i + 160] for i in range(100)]), at, *LENIENT)
+
+
+def test_at_the_end_of_the_footage_there_is_nothing_to_compare():
+    assert not is_quick(run([A] * 10), 9, *LENIENT)
+    assert not is_quick(run([A]), 0, *LENIENT)
 
 
 @given(frames=st.integers(8, 30), hold=st.integers(1, 40), through=st.sampled_from([0.0, 255.0]))
