@@ -12,6 +12,7 @@ import pyarrow as pa
 from curation import sources, store
 from curation.collect import Task
 from curation.config import ClipSettings, CurateConfig, Profile, TextSettings, WeightSettings
+from curation.cuts.cascade import RULES
 from curation.cuts.network import weights_sha256
 from curation.errors import CurationError, UnreadableVideo
 from curation.manifest import Manifest, stored
@@ -51,10 +52,10 @@ class Plan:
 
 
 def measuring(config: CurateConfig) -> dict[str, Any]:
-    """What clips and numbers depend on: the settings that the chosen methods read, and the cut network's weights."""
+    """What clips and numbers depend on: the settings that the chosen methods read, and the cut network's weights and rules."""
     exclude: dict[str, Any] = dict.fromkeys(_NOT_MEASURING, True)
     said = config.model_dump(mode="json", exclude=exclude | _unread(config))
-    said["cuts"]["network_sha256"] = weights_sha256()
+    said["cuts"] |= {"network_sha256": weights_sha256(), "rules": RULES}
     return said
 
 
