@@ -52,7 +52,7 @@ class Plan:
 
 
 def measuring(config: CurateConfig) -> dict[str, Any]:
-    """What clips and numbers depend on: the settings that the chosen methods read, the cut network and the cascade's rules."""
+    """What clips and numbers depend on: the settings that the chosen methods read, the cut network, its rules."""
     exclude: dict[str, Any] = dict.fromkeys(_NOT_MEASURING, True)
     said = config.model_dump(mode="json", exclude=exclude | _unread(config))
     said["cuts"] |= {"network_sha256": weights_sha256(), "rules": RULES}
