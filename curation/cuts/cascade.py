@@ -24,6 +24,7 @@ from curation.cuts.transitions import (
     Kind,
     Signature,
     Transition,
+    difference,
     fades,
     is_cut,
     is_quick,
@@ -132,7 +133,7 @@ class Cascade:
         hits = [hit.frame_num for hit in self._adaptive.process_frame(timecode, bgr)]
         signature = Signature.of(index, time, bgr)
         last = self._frames[-1] if self._frames else None
-        step = float(np.abs(signature.colour - last.signature.colour).mean()) if last else 0.0
+        step = difference(signature, last.signature) if last else 0.0
         # in noise every frame differs from the next; only the reduced picture steps where there is a cut
         stepped = last is not None and step >= 8 and step >= 2 * last.step
         picture = self._transnet.reduced(bgr) if self._transnet else _NONE
@@ -182,7 +183,7 @@ class Cascade:
             for lag in _LAGS:
                 if len(self._frames) > lag:
                     then = self._frames[-1 - lag].signature
-                    if np.abs(now.colour - then.colour).mean() >= 4 and likeness(now.luma, then.luma) < 0.9:
+                    if difference(now, then) >= 4 and likeness(now.luma, then.luma) < 0.9:
                         self._suspicions.append((then.index, now.index))
 
     def _judge(self, end: int) -> None:
@@ -316,15 +317,15 @@ class Cascade:
         out: list[Transition] = []
         for i in np.flatnonzero(highest > _QUICK_RULES[-1][0]).tolist():
             at, cut = begin + i, odds[max(0, i - around) : i + around + 1, 0].max()
-            if cut < _QUICK_RULES[-1][0] or highest[i] < highest[max(0, i - peak) : i + peak + 1].max():
+            rule = next((bounds for least, *bounds in _QUICK_RULES if cut > least), None)
+            if rule is None or highest[i] < highest[max(0, i - peak) : i + peak + 1].max():
                 continue
             if any(t.start_frame - beside <= at <= t.end_frame + beside for t in (*found, *out)):
                 continue
             low, high = max(self._first, at - reach), min(self._first + len(self._frames), at + reach + 1)
             low += (at - low) % self._stride
             near = [self._at(j).signature for j in range(low, high, self._stride)]
-            where = (at - low) // self._stride
-            if any(cut > least and is_quick(near, where, alike, more) for least, alike, more in _QUICK_RULES):
+            if is_quick(near, (at - low) // self._stride, *rule):
                 out.append(self._extent(max(low + 1, at - around), min(high, at + around + 1)))
         return out
 

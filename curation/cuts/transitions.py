@@ -64,6 +64,11 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + a.size))
 
 
+def difference(a: Signature, b: Signature) -> float:
+    """Mean absolute difference of two signatures' colours, 0..255."""
+    return float(np.abs(b.colour - a.colour).mean())
+
+
 def without_bars(luma: np.ndarray) -> np.ndarray:
     """(n, h, w) less the rows and columns that are black in every frame: a letterbox is alike in all films."""
     live = luma.max(axis=0) >= 28
@@ -81,11 +86,11 @@ def is_cut(before: Sequence[Signature], after: Sequence[Signature], content: flo
     the frames around.
     """
     old, new = before[-1:-6:-2], after[:7:2]
-    step = float(np.abs(after[0].colour - before[-1].colour).mean())
+    step = difference(before[-1], after[0])
     luma = without_bars(np.stack([s.luma for s in (*old, *new)]))
     if step >= 8 and max(likeness(a, b) for a in luma[: len(old)] for b in luma[len(old) :]) < 0.65:
         return max(content, step) >= 25 or isolation >= 8
-    recoloured = min(float(np.abs(b.colour - a.colour).mean()) for a in old for b in new)
+    recoloured = min(difference(a, b) for a in old for b in new)
     return isolation >= 15 and recoloured >= 20  # the same layout in other colours
 
 
@@ -99,7 +104,7 @@ def is_quick(near: Sequence[Signature], at: int, alike: float, more: float) -> b
     """
     old = [near[at - k] for k in _BESIDE if at >= k]
     new = [near[at + k] for k in _BESIDE if at + k < len(near)]
-    if not old or not new or _apart(old[0], new[0]) < 15:
+    if not old or not new or difference(old[0], new[0]) < 15:
         return False
     # black bars are alike in all pictures; with them on, a letterboxed film has to say more
     if max(likeness(a.luma, b.luma) for a in old for b in new) >= alike:
@@ -107,13 +112,9 @@ def is_quick(near: Sequence[Signature], at: int, alike: float, more: float) -> b
     for span in _SPANS:
         first, past = near[max(0, at - span)], near[min(len(near) - 1, at + span)]
         far = near[max(0, at - 3 * span)], near[min(len(near) - 1, at + 3 * span)]
-        if _apart(first, past) >= more * (max(_apart(far[0], first), _apart(past, far[1])) + 1):
+        if difference(first, past) >= more * (max(difference(far[0], first), difference(past, far[1])) + 1):
             return True
     return False
-
-
-def _apart(a: Signature, b: Signature) -> float:
-    return float(np.abs(b.colour - a.colour).mean())
 
 
 def fades(window: Sequence[Signature]) -> list[tuple[int, int]]:
