@@ -4,6 +4,7 @@ Bounds and expressions look at one clip at a time, each alone; duplicates, top-k
 among what is left, in this order.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,15 +75,19 @@ class Verdict:
 def judge(table: pa.Table, policy: Policy) -> Verdict:
     """Apply a policy to a table of scores (one row a clip). Percentiles are over all measured clips, each rule alone;
     duplicates, top-k rules, the cap and the sample choose among what is left, in this order."""
-    looks = [look(table, policy, rule) for rule in policy.rules if not rule.top]
-    faults = np.zeros(table.num_rows, np.uint16)
-    for step in looks:
-        faults += step.fell
-    weights = weights_of(table, policy)
-    choices = few(table, policy, np.flatnonzero(faults <= 1), weights)  # without one rule, those of one fault are left
-    book = _Book(table)
-    for step in looks:
-        book.look(step)
+    rules = [rule for rule in policy.rules if not rule.top]
+    with ThreadPoolExecutor(2) as beside:  # numpy and Arrow keep one core each
+        looks = list(beside.map(lambda rule: look(table, policy, rule), rules))
+        faults = np.zeros(table.num_rows, np.uint16)
+        for step in looks:
+            faults += step.fell
+        weights = weights_of(table, policy)
+        rows = np.flatnonzero(faults <= 1)  # without one rule, those of one fault are left
+        ranked = beside.submit(few, table, policy, rows, weights)
+        book = _Book(table)
+        for step in looks:
+            book.look(step)
+        choices = ranked.result()
     counted = [step for step in choices if book.choose(step)]
     keep, kept = book.keep, int(np.count_nonzero(book.keep))
     alone = [_survivors(faults == step.fell, choices) - kept for step in looks]

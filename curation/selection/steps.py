@@ -203,10 +203,11 @@ def _duplicates(table: pa.Table, kind: str, rows: np.ndarray) -> Few:
     sizes = table[f"{kind}_size"].fill_null(1).to_numpy()
     several = sizes > 1
     inside = rows[several[rows]]  # a tenth of millions of clips, or fewer
-    left = table.take(pa.array(inside))
+    left = table.select([f"{kind}_group", *duplicates.ranking_columns(table.schema)]).take(pa.array(inside))
     names, group = np.unique(left[f"{kind}_group"].to_numpy().astype(str), return_inverse=True)
-    represents = table.filter(pa.array(several & (table[f"{kind}_representative"].fill_null(0).to_numpy() == 1)))
-    known = ~np.isin(names, represents["clip_id"].to_numpy().astype(str))  # the very same clip has the same id there
+    represents = several & (table[f"{kind}_representative"].fill_null(0).to_numpy() == 1)
+    here = table["clip_id"].filter(pa.array(represents))  # the very same clip has the same id there
+    known = ~pc.is_in(pa.array(names), here).to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
     order = np.lexsort((duplicates.rank_of(left), group))
     ranking = Ranking(inside[order], group[order], np.where(known, 0, 1))
     return Few(f"no {KINDS[kind]}", ranking, KINDS[kind], [], names=(names, known))
