@@ -1,12 +1,14 @@
 """Fits the network of `curation.cuts.network` on labelled footage synthesised over real shots.
 
     python -m benchmarks.footage.bank --videos DIR [DIR ...] [--truth truth.json] [--stills DIR] --out bank.npz
-    python benchmarks/fit_transitions.py bank.npz [--hold NAME ...] [--seconds 540] [--batch 128] [--sheet SHEET.png]
-                                         --out network.npz
+    python benchmarks/fit_transitions.py bank.npz [--hold NAME ...] [--seconds 540] [--batch 128] [--seed 0]
+                                         [--start network.npz] [--sheet SHEET.png] --out network.npz
 
 Batches are synthesised on the device while it fits (`footage.joints`) and each is learnt from four times or so; nine
-minutes on one H200 are enough. Files named with `--hold` give no shot to the fit: the loss and the events of the report
-are on transitions between theirs, and `benchmarks/transitions.py --weights` judges the weights on them in the cascade.
+minutes on one H200 are enough. `--start` goes on from weights that this script wrote, and holds the fit to their
+answers where those are right: what they learnt from footage that is not in this bank is kept. Files named with `--hold`
+give no shot to the fit: the loss and the events of the report are on transitions between theirs, and
+`benchmarks/transitions.py --weights` judges the weights on them in the cascade.
 `--sheet` draws the first samples as a contact sheet: every fourth frame, a red bar over a hard cut, a green one below a
 gradual transition. `@FILE` among the arguments reads some of them from a file, one a line.
 """
@@ -33,6 +35,7 @@ from curation.cuts.network import REACH, Network
 FRAMES = 160  # of a sample
 _BGR_TO_LUMA = [0.114, 0.587, 0.299]
 _RATE, _DECAY, _WARM_UP = 2e-3, 1e-2, 200  # AdamW's learning rate and weight decay; steps of warming up
+_RATE_ON = 7e-4  # the learning rate of a fit that goes on from weights
 _CUT_WEIGHT, _POSITIVE = 2.0, 4.0  # of hard cuts in the loss, and of a cut against a frame that is none: they are rare
 _FRESH, _POOL = (
     4,
@@ -110,10 +113,24 @@ def loss_of(odds: Tensor, labels: Labels) -> Tensor:
     return _CUT_WEIGHT * cut + (gradual * labels.gradual_counts).sum() / labels.gradual_counts.sum()
 
 
-def fit(shots: Shots, canvas: Canvas, seconds: float) -> TorchNetwork:
-    """AdamW for so many seconds under half a cosine, then the moving average of the weights."""
+def agreement(odds: Tensor, first: Tensor, labels: Labels) -> Tensor:
+    """Cross-entropy with the answers (b, t, 2) of the first network, a mean over the frames where those are right."""
+    answers = torch.stack([labels.cut, labels.gradual], -1)
+    right = torch.stack([labels.cut_counts, labels.gradual_counts], -1) & ((first > 0) == answers)
+    entropy = F.binary_cross_entropy_with_logits(odds, first.sigmoid(), reduction="none")
+    weight = right * torch.tensor([_CUT_WEIGHT, 1.0], device=odds.device)
+    return (entropy * weight).sum() / right.sum() * 2
+
+
+def fit(shots: Shots, canvas: Canvas, seconds: float, start: TorchNetwork | None = None) -> TorchNetwork:
+    """AdamW for so many seconds under half a cosine, then the moving average of the weights. From a network to `start`
+    with it goes more slowly, and is held to its answers where they are right."""
     cuda = canvas.device.type == "cuda"
     network = TorchNetwork().to(canvas.device)
+    rate = _RATE_ON if start else _RATE
+    if start:
+        network.load_state_dict(start.state_dict())
+        start = start.to(canvas.device).requires_grad_(False)
     run = torch.compile(network) if cuda else network
     optimizer = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=_DECAY)
     average = {name: weight.clone() for name, weight in network.state_dict().items()}
@@ -122,14 +139,17 @@ def fit(shots: Shots, canvas: Canvas, seconds: float) -> TorchNetwork:
     began, step, shown = time.monotonic(), 0, 0.0
     while (share := (time.monotonic() - began) / seconds) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = _RATE * min(1, step / _WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * share)) + 1e-6
+            group["lr"] = rate * min(1, step / _WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * share)) + 1e-6
         if step % _FRESH == 0:
             pictures, labels = batch(shots, canvas)
             pool.append(((pictures * 255).round().byte(), labels))
         bytes_, labels = choice.choice(pool)
         with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
             odds = run(bytes_.float() / 255)
+            first = start(bytes_.float() / 255) if start else None
         loss = loss_of(odds.float(), labels)
+        if first is not None:
+            loss = loss + agreement(odds.float(), first.float(), labels)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -211,6 +231,14 @@ def halved(network: TorchNetwork) -> dict[str, np.ndarray]:
     return weights
 
 
+def started(path: Path) -> TorchNetwork:
+    """A network with the weights of a file that this script wrote."""
+    network = TorchNetwork().eval()
+    with np.load(path) as weights:
+        network.load_state_dict({name: torch.from_numpy(weights[name]).float() for name in weights.files})
+    return network
+
+
 def contact_sheet(pictures: Tensor, labels: Labels) -> np.ndarray:
     """Every fourth frame of each sample in two rows, BGR uint8."""
     rows = []
@@ -241,11 +269,15 @@ def main() -> None:
     parser.add_argument("--hold", nargs="*", default=[], metavar="NAME", help="files that the fit must not see")
     parser.add_argument("--seconds", type=float, default=540)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--start", type=Path, metavar="NPZ", help="weights to go on from, and to hold to where right")
+    parser.add_argument("--seed", type=int, default=0, help="of the first weights and of the footage")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first samples, PNG")
     parser.add_argument("--out", type=Path, required=True, help="write the weights")
     args = parser.parse_args()
     if not args.bank.is_file():
         parser.error(f"no bank at {args.bank}: make one with python -m benchmarks.footage.bank")
+    if args.start and not args.start.is_file():
+        parser.error(f"no weights at {args.start}")
     bank = load(args.bank)
     hold = set(args.hold)
     if not bank.keys() > hold:
@@ -256,12 +288,12 @@ def main() -> None:
         f"{len(fitted)} files, {sum(len(bank[n]) for n in fitted)} shots, {frames} frames; {len(hold)} files held out"
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
-    shots, canvas = _shots(bank, fitted, device, args.batch, seed=1)
+    torch.manual_seed(args.seed)
+    shots, canvas = _shots(bank, fitted, device, args.batch, seed=args.seed + 1)
     if args.sheet:
         few = Canvas(min(12, args.batch), FRAMES, torch.Generator(device).manual_seed(2))
         cv2.imwrite(str(args.sheet), contact_sheet(*batch(shots, few)))
-    network = fit(shots, canvas, args.seconds)
+    network = fit(shots, canvas, args.seconds, started(args.start) if args.start else None)
     for title, names in {"held out": hold, "fitted": fitted}.items():
         if names:
             report(title, network, *_shots(bank, names, device, min(args.batch, 32), seed=99))

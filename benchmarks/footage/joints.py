@@ -19,6 +19,8 @@ CUT, DISSOLVE, FADE, WIPE, PUSH = range(5)
 _ODDS = [0.26, 0.28, 0.16, 0.19, 0.11]  # of the joints, in this order
 _WIPES = [0.55, 0.10, 0.08, 0.08, 0.09, 0.05, 0.05]  # line, iris, clock, blinds, doors, grains, brightness
 _SHOTS = 5  # at most, in a sample
+_QUICK = 0.25  # of the joints that take time last a few frames
+_AS_CUT = 4  # frames of a joint that are told as one hard cut in their middle
 _ALIKE = 0.05  # mean difference of two shots between which nobody could see a transition
 _LONG_HOLD = 16  # frames of one colour within which nobody need see one
 
@@ -75,11 +77,15 @@ def batch(shots: Shots, canvas: Canvas) -> tuple[Tensor, Labels]:
 
 def planned(canvas: Canvas, end: Tensor, gap: Tensor) -> Joint:
     """Random joints, each about `gap` frames after the last one's `end`, both (b,); some follow at once."""
-    kind = canvas.choice(_ODDS)[:, 0]
-    fall = torch.where(canvas.chance(0.12), 0, canvas.integer(4, 40))
-    rise = torch.where(canvas.chance(0.12) & (fall > 0), 0, canvas.integer(4, 40))
+    kind, quick = canvas.choice(_ODDS)[:, 0], canvas.chance(_QUICK)
+
+    def frames(low: int, high: int) -> Tensor:
+        return torch.where(quick, canvas.integer(2, 9), canvas.integer(low, high))
+
+    fall = torch.where(canvas.chance(0.12), 0, frames(4, 40))
+    rise = torch.where(canvas.chance(0.12) & (fall > 0), 0, frames(4, 40))
     hold = torch.where(canvas.chance(0.5), canvas.integer(0, 4), canvas.integer(0, 30))
-    dissolve, wipe, push = canvas.integer(5, 61), canvas.integer(5, 46), canvas.integer(5, 32)
+    dissolve, wipe, push = frames(5, 61), frames(5, 46), frames(5, 32)
     lengths = torch.stack([torch.zeros_like(fall), dissolve, fall + hold + rise, wipe, push])  # in order of the kinds
     length = lengths.gather(0, kind[None])[0]
     usual = ((canvas.uniform(0.5, 1.3) * gap).clamp_min(14) - length / 2).clamp_min(9).floor()
@@ -204,11 +210,14 @@ def _label(canvas: Canvas, old: Tensor, new: Tensor, joint: Joint) -> Labels:
     after = new[rows, joint.past.long().clamp(0, canvas.frames - 1)]
     alike = (before - after).abs().mean((1, 2, 3))[:, None] < _ALIKE
     unseen = alike & ~is_fade & (time >= first - 3) & (time <= past + 3)
+    quick = ~is_cut & ~at_first & ~at_past & (past - first <= _AS_CUT)
+    middle = time == first + torch.div(past - first, 2, rounding_mode="floor")
+    around = quick & (time >= first - 1) & (time <= past + 1)
     return Labels(
-        cut=(at_first & (near_first == 0)) | (at_past & (near_past == 0)),
-        gradual=(time >= first) & (time < past) & ~is_cut,
-        cut_counts=~((at_first & (near_first == 1)) | (at_past & (near_past == 1)) | unseen),
-        gradual_counts=~((((near_first <= 2) | (near_past <= 2)) & ~is_cut) | long_hold | unseen),
+        cut=(at_first & (near_first == 0)) | (at_past & (near_past == 0)) | (quick & middle),
+        gradual=(time >= first) & (time < past) & ~is_cut & ~quick,
+        cut_counts=~((at_first & (near_first == 1)) | (at_past & (near_past == 1)) | (around & ~middle) | unseen),
+        gradual_counts=~((((near_first <= 2) | (near_past <= 2)) & ~is_cut) | around | long_hold | unseen),
     )
 
 

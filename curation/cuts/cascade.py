@@ -33,7 +33,7 @@ from curation.cuts.transitions import (
 )
 from curation.cuts.transnet import TransNet
 
-RULES = 2  # counted up when the same footage and settings give other transitions
+RULES = 3  # counted up when the same footage and settings give other transitions
 _NEIGHBOURS = 6  # frames on each side of a hard-cut suspect that its isolation is measured against
 _STEP = 4.0  # how many times its surroundings' a step of the signature must be, where the detector sees nothing
 _NETWORK_FPS = 30  # of faster footage the network sees every second frame, or fewer
@@ -44,7 +44,7 @@ _NEAR = 24  # frames around a suspicion that are judged with it
 _CALM = 8  # frames without suspicion after which what lies before is decided
 _LONGEST_OPEN = 720  # frames after which it is decided in any case
 _GAP, _SHORTEST = 4, 4  # frames: breaks in a gradual transition that are bridged, and its least length
-_SURE_CUT, _NO_CUT = 1.2, -5.0  # log-odds with which the network overrules the tests
+_SURE_CUT, _NO_CUT = 1.2, -4.0  # log-odds with which the network overrules the tests
 _LONG, _SIDE, _SAME = 8, 4, 0.88  # frames, frames, likeness: see `_leads_back`; in a dissolve neighbours are alike too
 _PIECE = 12  # frames that must be left of a gradual transition beside a fade
 _PEAK, _AROUND = 6, 4  # frames: see `_quick`

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.fit_transitions import Count, TorchNetwork, count, fit, halved, loss_of, main, report
+from benchmarks.fit_transitions import (
+    Count,
+    TorchNetwork,
+    agreement,
+    count,
+    fit,
+    halved,
+    loss_of,
+    main,
+    report,
+    started,
+)
 from benchmarks.footage.bank import main as make_bank
 from benchmarks.footage.joints import Labels
 from benchmarks.footage.shots import Canvas, Shots, save
@@ -61,6 +72,20 @@ def test_frames_that_do_not_count_change_no_loss() -> None:
     assert expected.item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
+def test_a_fit_is_held_to_the_first_answers_only_where_they_are_right() -> None:
+    cut, gradual = torch.tensor([[True, False, False, False]]), torch.tensor([[False, False, True, True]])
+    counts = torch.tensor([[True, True, True, False]])
+    first = torch.tensor([[[2.0, -1.0], [1.0, -1.0], [-3.0, 0.5], [-3.0, 4.0]]])  # wrong: a cut in the second
+    odds = torch.tensor([[[0.3, 0.2], [9.0, -2.0], [1.0, 0.1], [9.0, 9.0]]], requires_grad=True)
+    labels = Labels(cut, gradual, counts, counts)
+    agreement(odds, first, labels).backward()
+    pulled = odds.grad != 0
+    assert pulled.tolist() == [[[True, True], [False, True], [True, True], [False, False]]]
+    # the least that it can be is the entropy of the first answers
+    same = agreement(first, first, labels)
+    assert all(agreement(first + shift, first, labels) > same for shift in (-0.5, 0.5))
+
+
 @pytest.mark.parametrize(
     ("cuts", "graduals", "expected"),
     [
@@ -96,6 +121,9 @@ def test_a_short_fit_ends_with_finite_weights(capsys) -> None:
     network = fit(shots, small, seconds=2)
     assert all(torch.isfinite(weight).all() for weight in network.state_dict().values())
     assert not torch.equal(network.out.bias, before["out.bias"])
+    again = fit(shots, small, seconds=1, start=network)
+    assert not torch.equal(again.out.bias, network.out.bias)
+    torch.testing.assert_close(again.c1.weight, network.c1.weight, atol=0.05, rtol=0)
     report("these", network, shots, small)
     assert "these: loss" in capsys.readouterr().out
 
@@ -116,6 +144,7 @@ def test_from_footage_to_weights(shared_videos, tmp_path, monkeypatch, capsys) -
     main()
     assert "held out: loss" in capsys.readouterr().out
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (2 * 2 * 36, 20 * 64, 3)
+    assert sum(w.numel() for w in started(tmp_path / "network.npz").state_dict().values()) > 200_000
     with np.load(tmp_path / "network.npz") as weights:
         odds = Network(dict(weights))(np.zeros((50, 18, 32, 3), np.float32))
     assert odds.shape == (50, 2)

@@ -88,6 +88,10 @@ def test_a_fade_holds_one_colour() -> None:
         (FADE, 0, 5, 10, [20], range(20, 35), [19, 21], [*range(18, 23), *range(33, 38)]),
         (FADE, 10, 5, 0, [35], range(20, 35), [34, 36], [*range(18, 23), *range(33, 38)]),
         (FADE, 6, 20, 6, [], range(20, 52), [], [*range(18, 23), *range(27, 46), *range(50, 55)]),
+        (DISSOLVE, 5, 0, 0, [], range(20, 25), [], [*range(18, 28)]),
+        (DISSOLVE, 4, 0, 0, [22], [], [19, 20, 21, 23, 24, 25], [*range(18, 27)]),  # told as one cut
+        (WIPE, 3, 0, 0, [21], [], [19, 20, 22, 23, 24], [*range(18, 26)]),
+        (FADE, 2, 0, 2, [22], [], [19, 20, 21, 23, 24, 25], [*range(18, 27)]),
     ],
 )
 def test_labels_of_a_joint(kind, fall, hold, rise, cuts, gradual, open_cuts, open_gradual) -> None:
@@ -112,10 +116,12 @@ def test_planned_joints_have_room_and_the_lengths_of_their_kind() -> None:
     plan = planned(many, end, torch.full_like(end, 32.0))
     length = plan.past - plan.first
     assert (plan.first - end >= 9).all()
-    for kind, (low, high) in {CUT: (0, 0), DISSOLVE: (5, 60), WIPE: (5, 45), PUSH: (5, 31), FADE: (4, 107)}.items():
+    for kind, (low, high) in {CUT: (0, 0), DISSOLVE: (2, 60), WIPE: (2, 45), PUSH: (2, 31), FADE: (2, 107)}.items():
         some = length[plan.kind == kind]
         assert low <= some.min()
         assert some.max() <= high
+    dissolves = length[plan.kind == DISSOLVE]
+    assert 0.2 < (dissolves <= 8).float().mean() < 0.4  # a quarter, and those that are short by chance
     assert not ((plan.fall == 0) & (plan.rise == 0)).any(), "a fade with neither ramp"
     share = torch.bincount(plan.kind, minlength=5) / 5000
     assert share.tolist() == pytest.approx([0.26, 0.28, 0.16, 0.19, 0.11], abs=0.03)
