@@ -5,6 +5,7 @@ count decoded frames. Sizes are display sizes: rotated upright, with square pixe
 """
 
 import math
+import os
 import queue
 import threading
 from collections import deque
@@ -36,6 +37,7 @@ _OPTIONS = {
     "protocol_whitelist": "file",
     "max_pixels": str(_MAX_PIXELS),
 }
+_MOST_THREADS = 16  # libav's, as it limits itself: each holds pictures
 _LONGEST_B_RUN = 16  # pictures; what H.264 and HEVC may keep back to bring them in order
 
 
@@ -69,18 +71,24 @@ class VideoInfo:
     damage: list[tuple[float, float]] = field(default_factory=list)
 
 
+def threads_for(cores: int) -> int:
+    """How many threads of libav keep so many cores busy. One more than it takes by itself: who asks for pictures also
+    waits for Python's lock, and what is decoded by then is all that there is to do meanwhile."""
+    return min(cores + 2, _MOST_THREADS) if cores > 1 else 1
+
+
 class Decoder:
     """Decodes a video once, from first to last frame.
 
     `info` is known at once; its `frames`, `duration`, `variable_rate` and `damage` are exact when iteration has ended.
     Packets that cannot be decoded are skipped: the frames that depend on them come with `damaged_from` set. A file
-    without one picture raises UnreadableVideo. `threads` are libav's, 0 as many as there are cores; `decoder` is cpu or
-    nvdec, which raises CurationError where there is no card.
+    without one picture raises UnreadableVideo. `threads` are libav's, 0 those of `threads_for` all cores; `decoder` is
+    cpu or nvdec, which raises CurationError where there is no card.
     """
 
     def __init__(self, uri: str, threads: int = 0, decoder: str = "cpu") -> None:
         self.uri = uri
-        self.threads = threads
+        self.threads = threads or threads_for(os.cpu_count() or 1)
         self.decoder = decoder
         with _opened(uri) as (container, stream):
             self.info = _info(uri, container, stream)

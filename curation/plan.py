@@ -29,6 +29,7 @@ from curation import sources
 from curation.alone import ATTEMPTS, limited, measure_alone
 from curation.collect import Collector, Failures, Task, clip_row, end_of
 from curation.config import CurateConfig
+from curation.decode import threads_for
 from curation.duplicates import table as duplicates
 from curation.engine import Clip, VideoPass
 from curation.errors import CurationError, UnreadableVideo
@@ -184,8 +185,7 @@ def _dataset(config: CurateConfig, todo: Plan, videos: Sequence[Task], cpus: int
     context.max_errored_blocks = -1  # a worker that dies loses its rows and no more: `_one_by_one`
     stages = stages_for(todo.scorers, _nodes(), config, cpus, len(videos), todo.given)
     rows = [{"index": i, "video": pickle.dumps(v)} for i, v in enumerate(videos)]
-    cores = cpus // len(videos)  # a video, where there are fewer videos than cores
-    threads = cores + 1 if cores > 1 else 1  # as many of libav's as it takes for so many by itself
+    threads = threads_for(cpus // len(videos))  # there may be fewer videos than cores
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
         partial(_read, config=config, threads=threads, last=not stages),
         num_cpus=BOOKED,

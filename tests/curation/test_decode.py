@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from curation.decode import Decoder, ahead
+from curation.decode import Decoder, ahead, threads_for
 from curation.errors import UnreadableVideo
 from tests.curation.conftest import texture
 
@@ -342,3 +342,7 @@ def test_a_decoder_that_hangs_is_left_behind_after_its_patience():
         next(reading)
     assert raised.value.step == "decode"
     never.set()
+
+
+def test_libav_has_more_threads_than_cores_but_one_where_there_is_one() -> None:
+    assert [threads_for(cores) for cores in (0, 1, 2, 8, 200)] == [1, 1, 4, 10, 16]
