@@ -72,8 +72,8 @@ class VideoInfo:
 
 
 def threads_for(cores: int) -> int:
-    """How many threads of libav keep so many cores busy. One more than it takes by itself: who asks for pictures also
-    waits for Python's lock, and what is decoded by then is all that there is to do meanwhile."""
+    """How many threads of libav are for so many cores: one more than it takes by itself, with which the pass was faster
+    on two cores (probably as pictures wait for Python's lock now and then)."""
     return min(cores + 2, _MOST_THREADS) if cores > 1 else 1
 
 
