@@ -1,11 +1,12 @@
 """Clips that look the same: re-encoded, scaled, bordered, trimmed and, if asked for, mirrored."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from curation.duplicates.groups import Grouping, one_of_each_shot, stars
-from curation.duplicates.index import candidates, distinct_pairs
+from curation.duplicates.index import THREADS, candidates, distinct, pair_numbers, pairs_of
 from curation.duplicates.looks import Looks, directions, look_alike, look_different, neighbours
 from curation.duplicates.sequences import Sequences, alike
 from curation.scores.duplicates import MIN_INFORMATION, information
@@ -13,7 +14,7 @@ from curation.scores.duplicates import MIN_INFORMATION, information
 PLAIN_BITS = 2 * MIN_INFORMATION  # clips that say less on average are looked for by their looks too
 _ROUNDS = 20  # a crowd of n copies shrinks to n / NEIGHBOURS in each
 _CHUNK = 4_000_000  # hashes
-_COMPARED = 1_000_000  # pairs at a time
+_COMPARED = 250_000  # pairs at a time
 
 
 def group_perceptual(
@@ -41,10 +42,10 @@ def group_perceptual(
     alive, seen = np.ones(count, bool), np.empty(0, np.int64)
     for _ in range(_ROUNDS):
         # A large group does not fit its buckets at once: those of it that are left meet in the next round.
-        pairs = clips.pairs(alive)
-        pairs = pairs[~np.isin(pairs[:, 0] * count + pairs[:, 1], seen)]
-        seen = np.concatenate([seen, pairs[:, 0] * count + pairs[:, 1]])
-        pairs, apart = clips.alike(pairs)
+        numbers, apart = clips.alike(clips.candidates(alive))
+        new = ~np.isin(numbers, seen)
+        numbers, apart = numbers[new], apart[new]
+        seen, pairs = np.concatenate([seen, numbers]), pairs_of(numbers, count)
         better = np.sort(rank[pairs], axis=1)
         order = np.lexsort((better[:, 1], better[:, 0], np.abs(np.diff(starts[pairs], axis=1)[:, 0]), apart))
         cost = np.empty(len(order), np.int64)
@@ -56,7 +57,6 @@ def group_perceptual(
         alive[:] = False
         alive[pairs] = True
         alive[list(merged)] = False
-        seen = seen[alive[seen // count] & alive[seen % count]]  # others do not come again
     _settle(leader, distance, clips)
     return Grouping(leader, distance, hashes.lengths > 0)
 
@@ -89,8 +89,8 @@ class _Clips:
         turned = hashes.mirrored() if with_mirrored else None
         return cls(hashes, looks, _plain(hashes), bits, shots, known, turned, ahead)
 
-    def pairs(self, alive: np.ndarray) -> np.ndarray:
-        """Candidates (a < b) among the clips that are `alive`, int64 (n, 2)."""
+    def candidates(self, alive: np.ndarray) -> np.ndarray:
+        """Candidates among the clips that are `alive`, as `pair_numbers`, int64 (n,)."""
         count = len(self.hashes)
         owner = np.repeat(np.arange(count), self.hashes.lengths)
         use = alive[owner]
@@ -99,16 +99,12 @@ class _Clips:
             # a mirrored clip near another's picture: the pair is what matters
             flat = np.concatenate([flat, self.turned.flat[use]])
             owner = np.concatenate([owner, owner + count])
-        found = np.sort(candidates(flat, owner, self._worth) % max(count, 1), axis=1)
-        if self.looks is not None:
-            near = neighbours(
-                self.looks,
-                np.flatnonzero(alive & self.plain),
-                self.bits,
-                with_mirrored=self.turned is not None,
-            )
-            found = np.concatenate([found, near[self._may_repeat(near)]])
-        return distinct_pairs(found, count)
+        found = candidates(flat, owner, count, self._worth)
+        if self.looks is None:
+            return found
+        plain, mirrored = np.flatnonzero(alive & self.plain), self.turned is not None
+        near = neighbours(self.looks, plain, self.bits, with_mirrored=mirrored)
+        return distinct(np.concatenate([found, pair_numbers(near[self._may_repeat(near)], count)]))
 
     def _worth(self, pairs: np.ndarray) -> np.ndarray:
         """Which pairs of clips, those in a mirror counted on behind the others, are worth a comparison, bool (n,)."""
@@ -124,14 +120,18 @@ class _Clips:
         out = (self.shots[one] != self.shots[other]) & (5 * np.minimum(m, n) >= 3 * np.maximum(m, n))
         return out if self.known is None else out & ~(self.known[one] & self.known[other])
 
-    def alike(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The pairs that are alike, and their distance in bits."""
-        parts = [(np.empty((0, 2), np.int64), np.empty(0))]
-        for at in range(0, len(pairs), _COMPARED):
-            some = pairs[at : at + _COMPARED]
-            same, apart = self.compare(some)
-            parts.append((some[same], apart[same]))
-        return np.concatenate([p for p, _ in parts]), np.concatenate([a for _, a in parts])
+    def alike(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs that are alike, as numbers too, and their distance in bits."""
+
+        def some(at: int) -> tuple[np.ndarray, np.ndarray]:
+            asked = numbers[at : at + _COMPARED]
+            same, apart = self.compare(pairs_of(asked, len(self.hashes)))
+            return asked[same], apart[same]
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            parts = list(pool.map(some, range(0, len(numbers), _COMPARED)))
+        none = np.empty(0, np.int64), np.empty(0)
+        return np.concatenate([none[0], *(n for n, _ in parts)]), np.concatenate([none[1], *(a for _, a in parts)])
 
     def compare(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which pairs are alike, and their distance in bits."""
