@@ -5,10 +5,10 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from curation.errors import CurationError
 from curation.manifest import Manifest
 from curation.selection.rules import FunnelStep, Verdict
 from curation.selection.steps import Threshold
-from curation.store import make_folder, on_disk, place, writing
+from curation.store import make_folder, on_disk, parquet_options, place, writing
 
 _RECORD, _TABLES = "selection.json", ("clips.parquet", "rejected.parquet")
 _BATCH_ROWS = 16_384
@@ -107,9 +107,9 @@ def write(out: Path, manifest: Manifest, verdict: Verdict, summary: SelectionSum
     fresh, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
     try:
         make_folder(fresh)
-        with ThreadPoolExecutor(1) as beside:  # each of the two keeps one core busy
+        with ThreadPoolExecutor(2) as beside:
             rejected = beside.submit(_write_rejected, fresh / "rejected.parquet", verdict, scores["clip_id"])
-            _write_kept(fresh / "clips.parquet", manifest, verdict, scores)
+            _write_kept(fresh / "clips.parquet", manifest, verdict, scores, beside)
             rejected.result()
         record = asdict(summary)
         record.pop("already_done")
@@ -147,38 +147,30 @@ def _part(schema: pa.Schema, columns: list[str]) -> pa.Schema:
 
 
 def _write_rejected(path: Path, verdict: Verdict, ids: pa.ChunkedArray) -> None:
+    table = _rejected(verdict, ids)
     with writing(path) as temporary:
         # of an array of codes Parquet makes texts, but for the note of Arrow's own types
-        pq.write_table(
-            _rejected(verdict, ids),
-            temporary,
-            compression="zstd",
-            use_dictionary=cast(bool, ["reasons.list.element", "duplicate_of"]),  # names are taken too
-            store_schema=False,
-        )
+        pq.write_table(table, temporary, store_schema=False, **parquet_options(table.schema))
 
 
-def _write_kept(path: Path, manifest: Manifest, verdict: Verdict, scores: pa.Table) -> None:
-    schema = manifest.schema("clips")
-    if taken := [name for name in verdict.added if name in schema.names]:
-        raise CurationError(f"policy: the manifest has a column {taken[0]!r} already, and the selection would have two")
-    mask = pa.array(verdict.keep)
-    known = scores.select([name for name in scores.column_names if name in schema.names]).filter(mask)
-    for name, values in verdict.added.items():
-        schema = schema.append(pa.field(name, values.type, metadata={"description": _SAYS[name]}))
-        known = known.append_column(name, values.filter(mask))
-    at, repeating = 0, cast(bool, _repeating(schema))  # names are taken too
-    with (
-        writing(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=repeating) as writer,
-    ):
-        for group in _groups(manifest, verdict.keep, known.column_names):
-            beside = known.slice(at, group.num_rows)
-            at += group.num_rows
+def _write_kept(path: Path, manifest: Manifest, verdict: Verdict, scores: pa.Table, beside: Executor) -> None:
+    """All columns of the clips that stay: those in memory, those that the policy adds, and the others, read."""
+    schema, mask = manifest.schema("clips"), pa.array(verdict.keep)
+    in_memory = scores.select([name for name in scores.column_names if name in schema.names])
+    filtered = beside.submit(in_memory.filter, mask)
+    at, added = 0, {name: values.filter(mask) for name, values in verdict.added.items()}
+    whole = schema
+    for name, values in added.items():
+        whole = whole.append(pa.field(name, values.type, metadata={"description": _SAYS[name]}))
+    with writing(path) as temporary, pq.ParquetWriter(temporary, whole, **parquet_options(whole)) as writer:
+        for group in _groups(manifest, verdict.keep, in_memory.column_names):
+            known = filtered.result().slice(at, group.num_rows)
             columns = [
-                beside[n] if n in known.column_names else group[n].cast(schema.field(n).type) for n in schema.names
+                known[n] if n in known.column_names else group[n].cast(schema.field(n).type) for n in schema.names
             ]
-            writer.write_table(pa.table(columns, schema=schema))
+            columns += [values.slice(at, group.num_rows) for values in added.values()]
+            writer.write_table(pa.table(columns, schema=whole))
+            at += group.num_rows
 
 
 def _groups(manifest: Manifest, keep: np.ndarray, known: Sequence[str]) -> Iterator[pa.Table]:
@@ -207,17 +199,6 @@ def _groups(manifest: Manifest, keep: np.ndarray, known: Sequence[str]) -> Itera
 def _coded(kind: pa.DataType) -> pa.DataType:
     """Read as a number of a text, which the clips of a video share: much less to copy than the texts."""
     return pa.dictionary(pa.int32(), kind)
-
-
-def _repeating(schema: pa.Schema) -> list[str]:
-    """Parquet's columns whose values occur often; of the others, a dictionary is made in vain."""
-    out = []
-    for column in schema:
-        several = pa.types.is_list(column.type)
-        kind = column.type.value_type if several else column.type
-        if column.name != "clip_id" and kind not in (pa.float16(), pa.float32(), pa.uint64()):
-            out.append(f"{column.name}.list.element" if several else column.name)
-    return out
 
 
 def _rejected(verdict: Verdict, ids: pa.ChunkedArray) -> pa.Table:

@@ -19,16 +19,16 @@ class Ranking:
     group: np.ndarray
     limits: np.ndarray
 
-    def surplus(self, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What is too many among the rows that `keep`, bool (n,), leaves: those rows, int64 (f,), and for each the best
-        row that is left of its group, itself included."""
+    def surplus(self, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What is too many among the rows that `keep`, bool (n,), leaves: those rows, int64 (f,), for each the best row
+        that is left of its group, itself included, and its group."""
         left = keep[self.rows]
         rows, group = self.rows[left], self.group[left]
         first = np.flatnonzero(np.diff(group, prepend=-1))
         sizes = np.diff(np.append(first, len(group)))
         within = np.arange(len(group)) - np.repeat(first, sizes)
         fell = within >= self.limits[group]
-        return rows[fell], np.repeat(rows[first], sizes)[fell]
+        return rows[fell], np.repeat(rows[first], sizes)[fell], group[fell]
 
 
 def codes_of(table: pa.Table, columns: list[str], rows: np.ndarray) -> np.ndarray:

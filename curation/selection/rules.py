@@ -42,7 +42,8 @@ class Fallen:
 
 @dataclass(slots=True)
 class Verdict:
-    """Which clips stay (bool per clip), and the reasons per clip as bits over `reasons`, each with its count."""
+    """Which clips stay (bool per clip), and the reasons per clip as bits (8 to 64 of them) over `reasons`, each with
+    its count."""
 
     keep: np.ndarray
     bits: np.ndarray
@@ -56,20 +57,21 @@ class Verdict:
     added: dict[str, pa.Array]  # columns `split` and `weight`, one value a clip
 
     def duplicate_of(self, rows: np.ndarray) -> pa.Array:
-        """For each of these rows, int64 (m,), the id of the clip that it repeats, null for none."""
+        """For each of these rows, int64 (m,) ascending, the id of the clip that it repeats, null for none."""
         at = self._repeat_at(rows)
         return self.repeated.take(pa.array(at, mask=at < 0))
 
     def repeats_another_manifest(self, rows: np.ndarray) -> np.ndarray:
-        """For each of these rows, int64 (m,), whether it repeats a clip of another manifest, bool (m,)."""
+        """For each of these rows, int64 (m,) ascending, whether it repeats a clip of another manifest, bool (m,)."""
         at = self._repeat_at(rows)
         return (at >= 0) & np.append(self.elsewhere, False)[at]
 
     def _repeat_at(self, rows: np.ndarray) -> np.ndarray:
         """Where in `repeats` each row is, int64 (m,), -1 for those that are not."""
-        index = np.full(len(self.keep), -1, np.int64)
-        index[self.repeats] = np.arange(len(self.repeats))
-        return index[rows]
+        out, at = np.full(len(rows), -1, np.int64), np.searchsorted(rows, self.repeats)
+        there = np.flatnonzero(np.append(rows, -1)[at] == self.repeats)
+        out[at[there]] = there
+        return out
 
 
 def judge(table: pa.Table, policy: Policy) -> Verdict:
@@ -128,7 +130,7 @@ class _Book:
     def __init__(self, table: pa.Table) -> None:
         self.ids = table["clip_id"]
         self.keep = np.ones(table.num_rows, bool)
-        self.bits = np.zeros(table.num_rows, np.uint64)
+        self.bits = np.zeros(table.num_rows, np.uint8)  # widened when there are more reasons
         self.reasons: dict[str, int] = {}
         self.steps: list[tuple[str, int, int]] = []
         self.fallen: list[Fallen] = []
@@ -144,7 +146,7 @@ class _Book:
 
     def choose(self, step: Few) -> bool:
         """A rule over groups of what is left; whether it is a step of the funnel."""
-        surplus, best = step.ranking.surplus(self.keep)
+        surplus, best, group = step.ranking.surplus(self.keep)
         if not len(surplus) and step.reason == "exact duplicate":
             return False  # within a manifest there are none
         fell = np.zeros(len(self.keep), bool)
@@ -153,18 +155,21 @@ class _Book:
         self._reason(fell & missing, why)
         self._reason(fell & ~missing, step.reason)
         if step.names is not None:
-            self._name(step, surplus, best, *step.names)
+            self._name(surplus, best, group, *step.names)
         self._step(step.words, fell, step.shown)
         return True
 
-    def _name(self, step: Few, surplus: np.ndarray, best: np.ndarray, names: np.ndarray, known: np.ndarray) -> None:
+    def _name(
+        self, surplus: np.ndarray, best: np.ndarray, group: np.ndarray, names: np.ndarray, known: np.ndarray
+    ) -> None:
         """Note what each duplicate repeats: what stays of its group, or what stands for it in another manifest."""
-        group = np.zeros(len(self.keep), np.int64)
-        group[step.ranking.rows] = step.ranking.group
-        ours = self.ids.take(pa.array(best)).to_numpy().astype(str)
+        rows, at = np.unique(best, return_inverse=True)
+        chosen = np.zeros(len(self.keep), bool)
+        chosen[rows] = True
+        ours = self.ids.filter(pa.array(chosen)).to_numpy()[at]  # `take` would copy all of the ids first
         self.repeats.append(surplus)
-        self.elsewhere.append(known[group[surplus]])
-        self.repeated.append(pa.array(np.where(known[group[surplus]], names[group[surplus]], ours), pa.string()))
+        self.elsewhere.append(known[group])
+        self.repeated.append(pa.array(np.where(known[group], names[group], ours), pa.string()))
 
     def _step(self, words: str, fell: np.ndarray, shown: list[str]) -> None:
         """A line of the funnel, and some that fell, evenly spread."""
@@ -181,7 +186,9 @@ class _Book:
         at = list(self.reasons).index(reason) if reason in self.reasons else len(self.reasons)
         if at >= _MOST_REASONS:
             raise CurationError(f"policy: clips fall for more than {_MOST_REASONS} reasons; use fewer rules")
-        flag = np.uint64(1 << at)
-        fresh = fell & ((self.bits & flag) == 0) if reason in self.reasons else fell  # two rules may have one reason
+        while at >= 8 * self.bits.itemsize:
+            self.bits = self.bits.astype(f"u{2 * self.bits.itemsize}")
+        flags = fell.astype(self.bits.dtype) << self.bits.dtype.type(at)
+        fresh = fell & ((self.bits & flags) == 0) if reason in self.reasons else fell  # two rules may have one reason
         self.reasons[reason] = self.reasons.get(reason, 0) + int(np.count_nonzero(fresh))
-        np.bitwise_or(self.bits, flag, out=self.bits, where=fell)
+        self.bits |= flags

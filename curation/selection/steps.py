@@ -55,17 +55,23 @@ def look(table: pa.Table, policy: Policy, rule: Rule) -> Look:
     """A rule with bounds or an expression."""
     if rule.where is not None:
         return _expression(table, policy, rule, rule.where)
-    values = numbers(table, rule.score)
+    values = table[rule.score].to_numpy()
+    if values.dtype != np.float32:  # as scores are: twice as many of them in a second
+        values = values.astype(np.float64)
     missing = np.isnan(values)
     threshold = _threshold(rule, values[~missing])
     reasons = []
     if threshold.min is not None:
-        reasons.append((values < threshold.min, f"{rule.score} below {short(threshold.min)}"))
+        fails = values < _rounded(threshold.min, values.dtype, np.inf)
+        reasons.append((fails, f"{rule.score} below {short(threshold.min)}"))
     if threshold.max is not None:
-        reasons.append((values > threshold.max, f"{rule.score} above {short(threshold.max)}"))
+        fails = values > _rounded(threshold.max, values.dtype, -np.inf)
+        reasons.append((fails, f"{rule.score} above {short(threshold.max)}"))
     if rule.missing == "reject":
         reasons.append((missing, f"{rule.score} not measured"))
-    fell = np.logical_or.reduce([np.zeros(len(values), bool), *(mask for mask, _ in reasons)])
+    fell = np.zeros(len(values), bool)
+    for fails, _ in reasons:
+        fell |= fails
     return Look(threshold.source, fell, reasons, [rule.score], threshold)
 
 
@@ -163,8 +169,27 @@ def _tighter(
 ) -> float | None:
     if not len(measured):
         return bound
-    value = float(np.percentile(measured, percentile, overwrite_input=True))  # it is a copy of the column already
+    value = _percentile(measured, percentile)
     return value if bound is None else of(bound, value)
+
+
+def _percentile(values: np.ndarray, percentile: float) -> float:
+    """As `np.percentile` of the values as float64; orders them in place, as they are: float32 in half the time."""
+    at = (len(values) - 1) * (percentile / 100)
+    below = int(at)
+    above = min(below + 1, len(values) - 1)
+    values.partition((below, above))
+    low, high = float(values[below]), float(values[above])
+    share = at - below
+    return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
+
+
+def _rounded(bound: float, kind: np.dtype, towards: float) -> np.floating:
+    """The number of a kind nearest to a bound on one side of it: what its numbers are compared with is the bound."""
+    with np.errstate(over="ignore"):
+        nearest = kind.type(bound)
+    beyond = float(nearest) < bound if towards > 0 else float(nearest) > bound
+    return np.nextafter(nearest, kind.type(towards)) if beyond else nearest
 
 
 def _ranked(
@@ -203,11 +228,14 @@ def _duplicates(table: pa.Table, kind: str, rows: np.ndarray) -> Few:
     sizes = table[f"{kind}_size"].fill_null(1).to_numpy()
     several = sizes > 1
     inside = rows[several[rows]]  # a tenth of millions of clips, or fewer
-    left = table.select([f"{kind}_group", *duplicates.ranking_columns(table.schema)]).take(pa.array(inside))
-    names, group = np.unique(left[f"{kind}_group"].to_numpy().astype(str), return_inverse=True)
+    chosen = np.zeros(len(sizes), bool)
+    chosen[inside] = True
+    left = table.select([f"{kind}_group", *duplicates.ranking_columns(table.schema)]).filter(pa.array(chosen))
+    coded = pa.concat_arrays([pa.array([], pa.string()), *left[f"{kind}_group"].chunks]).dictionary_encode()
+    names, group = coded.dictionary, coded.indices.to_numpy()
     represents = several & (table[f"{kind}_representative"].fill_null(0).to_numpy() == 1)
     here = table["clip_id"].filter(pa.array(represents))  # the very same clip has the same id there
-    known = ~pc.is_in(pa.array(names), here).to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
+    known = ~pc.is_in(names, here).to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
     order = np.lexsort((duplicates.rank_of(left), group))
     ranking = Ranking(inside[order], group[order], np.where(known, 0, 1))
-    return Few(f"no {KINDS[kind]}", ranking, KINDS[kind], [], names=(names, known))
+    return Few(f"no {KINDS[kind]}", ranking, KINDS[kind], [], names=(names.to_numpy(zero_copy_only=False), known))

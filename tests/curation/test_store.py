@@ -3,6 +3,7 @@
 import threading
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation import store
@@ -148,3 +149,39 @@ def test_below_a_file_nothing_is_written_and_the_file_is_named(films, below):
     with pytest.raises(CurationError, match="note.txt' is a file, not a folder"), store.writing(path) as part:
         part.write_text("x")
     assert (films / "mine" / "note.txt").read_text() == "mine"
+
+
+def test_ids_and_measures_have_no_dictionary_and_what_occurs_often_has(tmp_path):
+    schema = pa.schema(
+        [
+            ("clip_id", pa.string()),
+            ("video_id", pa.string()),
+            ("perceptual_group", pa.string()),
+            ("score", pa.float32()),
+            ("phash", pa.list_(pa.uint64())),
+            ("words", pa.list_(pa.string())),
+            ("preview", pa.binary()),
+        ]
+    )
+    rows = [
+        {
+            "clip_id": f"{i:x}",
+            "video_id": "v",
+            "perceptual_group": f"{i:x}",
+            "score": i / 7,
+            "phash": [i],
+            "words": ["a"],
+            "preview": b"p",
+        }
+        for i in range(9)
+    ]
+    table = pa.Table.from_pylist(rows, schema)
+    store.write_table(table, tmp_path / "t.parquet")
+    group = pq.read_metadata(tmp_path / "t.parquet").row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    assert {c.path_in_schema for c in columns if c.has_dictionary_page} == {"video_id", "words.list.element"}
+    assert {c.path_in_schema for c in columns if "DELTA_LENGTH_BYTE_ARRAY" in c.encodings} == {
+        "clip_id",
+        "perceptual_group",
+    }
+    assert store.read_table(tmp_path / "t.parquet") == table

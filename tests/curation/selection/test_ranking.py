@@ -40,7 +40,7 @@ def test_no_group_keeps_more_than_its_limit_and_none_less_than_it_could(clips, l
     keep = np.array(data.draw(st.lists(st.booleans(), min_size=len(clips), max_size=len(clips))))
     group = np.array([c[1] for c in clips])
     ranking = best_first(table_of(clips), rows, group, np.array([c[2] for c in clips]), np.array(limits))
-    fell, best = ranking.surplus(keep)
+    fell, best, of = ranking.surplus(keep)
     expected, leaders = [], []
     for g in range(4):
         left = [i for i in plain_order(clips, rows.tolist(), scored=True) if clips[i][1] == g and keep[i]]
@@ -48,12 +48,12 @@ def test_no_group_keeps_more_than_its_limit_and_none_less_than_it_could(clips, l
         leaders += left[:1] * len(left[limits[g] :])
     assert fell.tolist() == expected
     assert best.tolist() == leaders
+    assert of.tolist() == [clips[i][1] for i in expected]
 
 
 def test_nothing_is_ranked_where_nothing_is():
     none = np.zeros(0, np.int64)
-    fell, best = Ranking(none, none, np.array([1])).surplus(np.ones(3, bool))
-    assert len(fell) == len(best) == 0
+    assert [len(found) for found in Ranking(none, none, np.array([1])).surplus(np.ones(3, bool))] == [0, 0, 0]
 
 
 @given(st.lists(st.tuples(st.sampled_from([None, "a", "b"]), st.sampled_from([None, 1, 2])), min_size=1, max_size=20))
