@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +19,25 @@ class Grouping:
 
 
 def preference(
-    pixels: np.ndarray, seconds: np.ndarray, quality: np.ndarray, clip_ids: np.ndarray, known: np.ndarray
+    pixels: np.ndarray,
+    seconds: np.ndarray,
+    quality: np.ndarray,
+    clip_ids: pa.ChunkedArray | pa.Array,
+    known: np.ndarray,
 ) -> np.ndarray:
     """Position of each clip, int64 (n,), when the best to keep comes first: clips of an existing manifest (`known`),
     then the highest resolution, the longest, the best technical quality (NaN is worst), the smallest id."""
-    worst_last = np.where(np.isnan(quality), -np.inf, quality)
-    # lengths of copies differ by a frame or two; that must not outweigh quality
-    order = np.lexsort((clip_ids, -worst_last, -np.round(seconds, 1), -pixels, ~known))
+    keys = {
+        "known": ~known,
+        "pixels": -pixels,
+        "seconds": -np.round(seconds, 1),  # lengths of copies differ by a frame or two: not to outweigh quality
+        "quality": -np.where(np.isnan(quality), -np.inf, quality),
+        "id": clip_ids,
+    }
+    # as `np.lexsort`, but for texts in a third of the time
+    order = pc.sort_indices(  # type: ignore[attr-defined]
+        pa.table(keys), sort_keys=[(name, "ascending") for name in keys]
+    ).to_numpy()
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return rank

@@ -180,8 +180,8 @@ def rank_of(clips: pa.Table, known: np.ndarray | None = None) -> np.ndarray:
     )
     # bars are no resolution; they are measured to a line or two, and a copy within bars is not to win by that
     pixels = width * height * np.where(live < 1, 0.95 * live, 1)
-    ids = clips["clip_id"].to_numpy().astype(str)
-    return preference(pixels, end - start, quality, ids, np.zeros(len(ids), bool) if known is None else known)
+    known = np.zeros(len(clips), bool) if known is None else known
+    return preference(pixels, end - start, quality, clips["clip_id"], known)
 
 
 def _table(manifest: Manifest, ours: Manifest) -> pa.Table:

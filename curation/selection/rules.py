@@ -90,10 +90,11 @@ def judge(table: pa.Table, policy: Policy) -> Verdict:
         for step in looks:
             book.look(step)
         choices = ranked.result()
-    counted = [step for step in choices if book.choose(step)]
+        counted = [step for step in choices if book.choose(step)]
+        left = [beside.submit(_survivors, faults, step.fell, choices) for step in looks]
+        left += [beside.submit(_survivors, faults, 0, [c for c in choices if c is not step]) for step in counted]
     keep, kept = book.keep, int(np.count_nonzero(book.keep))
-    alone = [_survivors(faults == step.fell, choices) - kept for step in looks]
-    alone += [_survivors(faults == 0, [c for c in choices if c is not step]) - kept for step in counted]
+    alone = [more.result() - kept for more in left]
     added: dict[str, pa.Array] = {}
     if policy.validation is not None and kept:
         side = split(table["video_id"], keep, links_of(table), policy.validation, policy.seed)
@@ -116,9 +117,9 @@ def judge(table: pa.Table, policy: Policy) -> Verdict:
     )
 
 
-def _survivors(keep: np.ndarray, choices: list[Few]) -> int:
-    """How many clips the steps over groups leave of `keep`, bool (n,)."""
-    left = keep.copy()
+def _survivors(faults: np.ndarray, without: np.ndarray | int, choices: list[Few]) -> int:
+    """How many clips stay where the faults (n,) of one rule, or of none, do not count, and these choices are made."""
+    left = faults == without
     for step in choices:
         left[step.ranking.surplus(left)[0]] = False
     return int(np.count_nonzero(left))

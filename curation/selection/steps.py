@@ -59,7 +59,8 @@ def look(table: pa.Table, policy: Policy, rule: Rule) -> Look:
     if values.dtype != np.float32:  # as scores are: twice as many of them in a second
         values = values.astype(np.float64)
     missing = np.isnan(values)
-    threshold = _threshold(rule, values[~missing])
+    by_percentile = rule.min_percentile is not None or rule.max_percentile is not None
+    threshold = _threshold(rule, values[~missing] if by_percentile else values[:0])
     reasons = []
     if threshold.min is not None:
         fails = values < _rounded(threshold.min, values.dtype, np.inf)

@@ -1,6 +1,7 @@
 """Representatives, and one clip of each shot, against the rules applied one by one."""
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,12 +18,10 @@ def test_the_best_to_keep_comes_first():
         (False, 500, 8.0, 0.4, "d"),
         (False, 500, 8.0, np.nan, "a"),
     ]
-    known, pixels, seconds, quality, ids = (np.array(column) for column in zip(*rows, strict=True))
-    assert preference(pixels, seconds, quality, ids, known).tolist() == list(range(7))
-    back = slice(None, None, -1)
-    assert (
-        preference(pixels[back], seconds[back], quality[back], ids[back], known[back]).tolist() == list(range(7))[back]
-    )
+    for order in (rows, rows[::-1]):
+        known, pixels, seconds, quality = (np.array(column) for column in list(zip(*order, strict=True))[:4])
+        found = preference(pixels, seconds, quality, pa.array([row[4] for row in order]), known)
+        assert found.tolist() == [rows.index(row) for row in order]
 
 
 @given(st.integers(0, 2**32 - 1))

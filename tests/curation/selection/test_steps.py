@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from curation.config import Policy, Rule
 from curation.selection.steps import look
 
-FINITE = {"allow_nan": False, "allow_infinity": False}
 NEAR = st.sampled_from([0.0, 0.07, 0.1, 1 / 3, 1.0])
-SCORES = st.lists(st.none() | NEAR | st.floats(width=32, **FINITE), min_size=1, max_size=30)
-BOUNDS = st.none() | NEAR | st.floats(**FINITE)
+FLOAT32 = st.floats(allow_nan=False, allow_infinity=False, width=32)
+SCORES = st.lists(st.none() | NEAR | FLOAT32, min_size=1, max_size=30)
+BOUNDS = st.none() | NEAR | st.floats(allow_nan=False, allow_infinity=False)
 
 
 @pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
@@ -39,7 +39,7 @@ def test_percentiles_are_numpy_s_of_float64(kind, scores, percentile):
     assert found.threshold.min == expected
 
 
-@given(scores=st.lists(st.floats(width=32, **FINITE), min_size=2, max_size=9), percentile=st.sampled_from([25.0, 50.0]))
+@given(scores=st.lists(FLOAT32, min_size=2, max_size=9), percentile=st.sampled_from([25.0, 50.0]))
 def test_percentiles_of_any_floats_are_numpy_s_of_float64(scores, percentile):
     table = pa.table({"score": pa.array(scores, pa.float32())})
     found = look(table, Policy(name="p"), Rule(score="score", max_percentile=percentile))
