@@ -57,18 +57,23 @@ class Network:
         return x @ self._w[name + ".weight"].T + self._w[name + ".bias"]
 
     def _space(self, name: str, x: np.ndarray) -> np.ndarray:
-        """3 x 3 convolution with stride 2 and a border of zeros, then ReLU: (c, h, w, n) to half the size."""
+        """3 x 3 convolution with stride 2 and a border of zeros, then ReLU: (c, h, w, n) to half the size. A row of the
+        result at a time, whose taps a core's cache holds."""
         c, h, w, n = x.shape
         padded = np.zeros((c, h + 2, w + 2, n), np.float32)
         padded[:, 1:-1, 1:-1] = x
         down, across = (h + 1) // 2, (w + 1) // 2
-        taps = np.empty((c, 9, down, across, n), np.float32)
-        for i in range(3):
-            for j in range(3):
-                taps[:, 3 * i + j] = padded[:, i : i + 2 * down - 1 : 2, j : j + 2 * across - 1 : 2]
-        y = self._w[name + ".weight"].reshape(-1, 9 * c) @ taps.reshape(9 * c, -1)
-        y += self._w[name + ".bias"][:, None]
-        return _relu(y).reshape(-1, down, across, n)
+        weight, bias = self._w[name + ".weight"].reshape(-1, 9 * c), self._w[name + ".bias"][:, None]
+        taps = np.empty((c, 9, across, n), np.float32)
+        out = np.empty((len(weight), down, across, n), np.float32)
+        for row in range(down):
+            for i in range(3):
+                for j in range(3):
+                    taps[:, 3 * i + j] = padded[:, 2 * row + i, j : j + 2 * across - 1 : 2]
+            y = weight @ taps.reshape(9 * c, -1)
+            y += bias
+            out[:, row] = _relu(y).reshape(-1, across, n)
+        return out
 
     def _time(self, name: str, x: np.ndarray) -> np.ndarray:
         """Convolutions over three frames at several dilations side by side, then ReLU: (c, h, w, n)."""

@@ -66,7 +66,7 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
 
 def difference(a: Signature, b: Signature) -> float:
     """Mean absolute difference of two signatures' colours, 0..255."""
-    return float(np.abs(b.colour - a.colour).mean())
+    return cv2.norm(a.colour, b.colour, cv2.NORM_L1) / a.colour.size
 
 
 def without_bars(luma: np.ndarray) -> np.ndarray:
