@@ -223,6 +223,13 @@ class Rule(Strict):
     def _one_or_several(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
 
+    @field_validator("min", "max", "min_percentile", "max_percentile", mode="before")
+    @classmethod
+    def _a_number(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("a bound is a number, not true or false")
+        return value
+
     @model_validator(mode="after")
     def _asks_one_thing(self) -> "Rule":
         bounded = any(b is not None for b in (self.min, self.max, self.min_percentile, self.max_percentile))
@@ -236,6 +243,9 @@ class Rule(Strict):
             raise ValueError("a rule needs a score, or an expression as where")
         if self.where is None and not bounded and not self.top:
             raise ValueError("a rule needs min, max, min_percentile, max_percentile or top")
+        for low, high, what in ((self.min, self.max, ""), (self.min_percentile, self.max_percentile, "_percentile")):
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"min{what} {low:g} is above max{what} {high:g}: nothing lies between them")
         return self
 
 
@@ -323,6 +333,9 @@ class SelectConfig(Strict):
             raise ValueError("give a score and percentiles from 0 to 100, such as motion=12.5,25,50")
         if beyond := [p for p in value.partition("=")[2].split(",") if p and float(p) > 100]:
             raise ValueError(f"{beyond[0]} is no percentile, which go from 0 to 100")
+        levels = [float(p) for p in value.partition("=")[2].split(",") if p]
+        if again := [p for p in levels if levels.count(p) > 1]:
+            raise ValueError(f"{again[0]:g} is given twice; give each level once")
         return value
 
 

@@ -289,6 +289,10 @@ class VideoPass:
         if claimed and claimed - end > max(1.0, 0.1 * claimed):
             message = f"the picture ends at {end:.2f} s of the {claimed:.2f} s that the header claims"
             self.failures.append((None, Failure("decode", "TruncatedVideo", message)))
+        hidden, shown = self.info.hidden, self.info.frames or 0
+        if hidden > shown:  # a few repeat in many a sound file
+            message = f"{hidden} of {hidden + shown} frames are shown for no time: their time stamps repeat or go back"
+            self.failures.append((None, Failure("decode", "DamagedVideo", f"{message}; remux the file with new ones")))
         for since, until in self.info.damage:
             message = f"damaged packets or time stamps: the footage from {since:.2f} to {until:.2f} s is left out"
             self.failures.append((None, Failure("decode", "DamagedVideo", message)))

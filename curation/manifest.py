@@ -229,7 +229,9 @@ class Manifest:
         """Tell what to do where a fragment cannot be read."""
         try:
             yield
-        except (pa.ArrowInvalid, FileNotFoundError) as error:
+        except (pa.ArrowInvalid, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and "CRC" not in str(error):
+                raise  # a disk or a store that cannot be reached
             raise CurationError(
                 f"manifest: {str(self.root)!r} cannot be read: {self._damaged() or 'a fragment'} is damaged or missing "
                 f"({str(error).splitlines()[0]}); delete the files of that name in videos, shots, errors and clips, "
@@ -237,11 +239,11 @@ class Manifest:
             ) from error
 
     def _damaged(self) -> str | None:
-        """The first fragment whose footer cannot be read, below the manifest's folder."""
+        """The first fragment that cannot be read, below the manifest's folder."""
         for table in TABLES:
             for path in self.fragments(table):
                 try:
-                    store.read_schema(path)
+                    store.read_table(path)
                 except (pa.ArrowInvalid, OSError):
                     return f"{table}/{path.name}"
         return None

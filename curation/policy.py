@@ -25,7 +25,7 @@ from curation.selection.expressions import hint
 from curation.selection.folder import SelectionSummary, finished, read_summary, rows_at, write
 from curation.selection.rules import FunnelStep, Verdict, judge
 from curation.selection.steps import Threshold
-from curation.store import named
+from curation.store import make_folder, named
 from curation.yaml_text import load
 
 __all__ = ["FunnelStep", "SelectionSummary", "Threshold", "judge", "levels", "load_policy", "read_summary", "select"]
@@ -37,6 +37,8 @@ def load_policy(config: SelectConfig, manifest: Manifest) -> Policy:
         return config.inline_policy
     if config.policy:
         path, name = Path(config.policy).expanduser(), config.policy
+        if path.is_dir():
+            raise CurationError(f"policy: {config.policy!r} is a folder, not a file of rules")
         if not path.is_file():
             raise CurationError(f"policy: the file {config.policy!r} does not exist")
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -50,6 +52,10 @@ def load_policy(config: SelectConfig, manifest: Manifest) -> Policy:
         raise CurationError(f"policy: {name!r}, {error}") from error
     if not isinstance(content, dict):
         raise CurationError(f"policy: {name!r} must be a mapping, with `name:` and `rules:`")
+    rules = content.get("rules")
+    for i, rule in enumerate(rules if isinstance(rules, list) else []):
+        if empty := [key for key, value in rule.items() if value is None] if isinstance(rule, dict) else []:
+            raise CurationError(f"policy: {name!r}: rules.{i}.{empty[0]} is empty; give it a value, or leave it away")
     try:
         policy = Policy.model_validate(content)
     except ValidationError as error:
@@ -137,6 +143,8 @@ def select(config: SelectConfig, progress: Progress = silent) -> SelectionSummar
     out = Path(config.out).expanduser()
     if not config.dry_run and (done := finished(out, selection_hash)):
         return done
+    if not config.dry_run:
+        make_folder(out.parent)  # said before the work, where nothing can be written there
     progress("reading scores", 0, None)
     table = read(manifest, policy, settings, progress)
     if not table.num_rows:

@@ -1,5 +1,7 @@
 """What whoever makes or reads a manifest should hear of it beside its numbers."""
 
+import shlex
+
 import numpy as np
 
 from curation.manifest import Manifest
@@ -31,7 +33,7 @@ def text_check(manifest: Manifest) -> str | None:
 
 def why_no_clip(manifest: Manifest) -> str:
     """Of a manifest without clips: what came of its videos and shots, and where to look."""
-    look = f"see rushes inspect {manifest.root} --sql"
+    look = f"see rushes inspect {shlex.quote(str(manifest.root))} --sql"
     shots = manifest.read("shots", ["start", "end"])
     if not len(shots):
         status = manifest.read("videos", ["status"])["status"].to_pylist()

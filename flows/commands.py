@@ -69,7 +69,9 @@ def show_curation(summary: "CurationSummary") -> None:
     for message in summary.messages:
         print(message)
     if summary.errors and summary.shots:  # without a shot a message has said so
-        print(f'The errors: rushes inspect {summary.out} --sql "SELECT uri, step, message FROM errors"')
+        print(
+            f'The errors: rushes inspect {shlex.quote(str(summary.out))} --sql "SELECT uri, step, message FROM errors"'
+        )
 
 
 def select(config: "SelectConfig") -> int:

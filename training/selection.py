@@ -77,7 +77,8 @@ def read_selection(folder: str, rank_by: str = "") -> Selection:
         wanted = [c for c in optional if c in schema.names]
         if missing := [c for c in (*REQUIRED, *([rank_by] if rank_by else [])) if c not in schema.names]:
             raise TrainingError(f"{path}: no column {missing[0]}; it has {', '.join(schema.names)}")
-        table = pq.read_table(path, columns=list(dict.fromkeys([*REQUIRED, *wanted, *([rank_by] if rank_by else [])])))
+        columns = list(dict.fromkeys([*REQUIRED, *wanted, *([rank_by] if rank_by else [])]))
+        table = pq.read_table(path, columns=columns, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise TrainingError(f"selection: {path} does not exist; run `rushes select` first") from error
     except (OSError, pa.ArrowInvalid) as error:

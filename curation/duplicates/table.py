@@ -5,6 +5,7 @@ fragments stay as they are. A table says what it was made of. One that was made 
 does not hold any more and is made again: for good by `rushes curate`, in memory by a selection.
 """
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def groups_of(
     Raises CurationError if a manifest cannot be read, or was hashed or embedded in another way than this one.
     """
     if holds(manifest, settings, kinds):
-        return read_table(path_of(manifest), columns)
+        with contextlib.suppress(pa.ArrowInvalid, OSError):  # a damaged table is none
+            return read_table(path_of(manifest), columns)
     progress("looking for duplicates", 0, None)
     clips, own = _read(manifest, settings), manifest.read("clips", ["clip_id"]).num_rows
     found = {"exact": _exact(clips)}

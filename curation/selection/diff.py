@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from curation.errors import CurationError
 from curation.selection.folder import SelectionSummary, read_summary
-from curation.store import on_disk, write_table
+from curation.store import on_disk, read_table, write_table
 
 ABSENT = "not in its manifest"
 EXAMPLES = 3
@@ -81,7 +81,7 @@ def _kept(folder: str) -> pa.Table:
     path = Path(folder) / "clips.parquet"
     columns = ["clip_id", "split"]
     try:
-        return pq.read_table(path, columns=[c for c in columns if c in pq.read_schema(path).names])
+        return read_table(path, [c for c in columns if c in pq.read_schema(path).names])
     except (OSError, pa.ArrowException) as error:
         raise CurationError(f"selection: {folder!r} cannot be read: {str(error).splitlines()[0]}") from error
 
@@ -91,7 +91,7 @@ def _alone(kept: pa.Table, other: pa.Table, folder: str) -> pa.Table:
     missing = kept.select(["clip_id"]).filter(pc.invert(pc.is_in(kept["clip_id"], other["clip_id"])))  # type: ignore[attr-defined]
     columns = ["clip_id", "reasons", "duplicate_of"]
     try:
-        fallen = pq.read_table(Path(folder) / "rejected.parquet", columns=columns)
+        fallen = read_table(Path(folder) / "rejected.parquet", columns)
     except (OSError, pa.ArrowException) as error:
         raise CurationError(f"selection: {folder!r} cannot be read: {str(error).splitlines()[0]}") from error
     at = pc.index_in(missing["clip_id"], fallen["clip_id"])  # type: ignore[attr-defined]

@@ -1,7 +1,10 @@
 """The folder of a selection: clips.parquet, rejected.parquet and selection.json, there as a whole or not at all."""
 
+import contextlib
+import fcntl
 import json
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -20,7 +23,7 @@ from curation.errors import CurationError
 from curation.manifest import Manifest
 from curation.selection.rules import FunnelStep, Verdict
 from curation.selection.steps import Threshold
-from curation.store import make_folder, on_disk, parquet_options, place, writing
+from curation.store import make_folder, on_disk, parquet_options, place, verified, writing
 
 _RECORD, _TABLES = "selection.json", ("clips.parquet", "rejected.parquet")
 _BATCH_ROWS = 16_384
@@ -59,7 +62,8 @@ def read_summary(selection: str | Path) -> SelectionSummary:
         raw = json.loads(record.read_text())
         thresholds = [Threshold(**t) for t in raw.pop("thresholds")]
         funnel = [FunnelStep(**f) for f in raw.pop("funnel")]
-        return SelectionSummary(**raw | {"thresholds": thresholds, "funnel": funnel, "already_done": True})
+        told = {"out": str(record.parent), "thresholds": thresholds, "funnel": funnel, "already_done": True}
+        return SelectionSummary(**raw | told)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if _spoiled(record.parent):
             raise CurationError(
@@ -104,25 +108,52 @@ def write(out: Path, manifest: Manifest, verdict: Verdict, summary: SelectionSum
     """Write into a hidden folder beside `out` and swap it in. `scores` are the columns that the policy looked at, one
     row a clip: what is in memory is not read again."""
     make_folder(out.parent)
+    _clear(out)
     fresh, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
     try:
         make_folder(fresh)
-        with ThreadPoolExecutor(2) as beside:
+        with _held(fresh), ThreadPoolExecutor(2) as beside:
             rejected = beside.submit(_write_rejected, fresh / "rejected.parquet", verdict, scores["clip_id"])
             _write_kept(fresh / "clips.parquet", manifest, verdict, scores, beside)
             rejected.result()
-        record = asdict(summary)
-        record.pop("already_done")
-        with writing(fresh / "selection.json") as path:
-            path.write_text(json.dumps(record, indent=2) + "\n")
-        if out.exists():
-            out.rename(old)
-        fresh.rename(out)
+            record = asdict(summary)
+            record.pop("already_done")
+            with writing(fresh / "selection.json") as path:
+                path.write_text(json.dumps(record, indent=2) + "\n")
+            if out.exists():
+                out.rename(old)
+            fresh.rename(out)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         if not out.exists() and old.exists():
             old.rename(out)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder as long as this process lives. Raises BlockingIOError where another one does."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(opened)
+
+
+def _clear(out: Path) -> None:
+    """Take back the selection that a killed run had put aside, if it put none in its place, and delete what else such
+    runs left beside it."""
+    ours = re.compile(rf"\.{re.escape(out.name)}\.\d+\.(new|old)")
+    for left in sorted(p for p in out.parent.iterdir() if ours.fullmatch(p.name)):
+        fresh = left.with_suffix(".new")
+        try:
+            with _held(fresh) if fresh.exists() else contextlib.nullcontext():
+                if left != fresh and not out.exists() and (left / _RECORD).is_file():
+                    left.rename(out)
+                shutil.rmtree(left, ignore_errors=True)
+        except OSError:
+            continue  # a run that lives still writes it, or has just ended
 
 
 def rows_at(manifest: Manifest, positions: np.ndarray, columns: list[str]) -> list[dict[str, Any]]:
@@ -177,7 +208,7 @@ def _groups(manifest: Manifest, keep: np.ndarray, known: Sequence[str]) -> Itera
     """The clips that stay, in order, a row group at a time: the columns that are not `known`, at least one."""
     schema = manifest.schema("clips")
     unknown = [name for name in schema.names if name not in known] or schema.names[:1]
-    repeat = ds.ParquetFileFormat(dictionary_columns=[name for name in _OF_A_VIDEO if name in unknown])
+    repeat = verified([name for name in _OF_A_VIDEO if name in unknown])
     coded = pa.schema([pa.field(f.name, _coded(f.type)) if f.name in _OF_A_VIDEO else f for f in schema])
     files: Any = manifest.dataset("clips")
     clips, at = ds.dataset(files.files, schema=coded, filesystem=files.filesystem, format=repeat), 0

@@ -227,3 +227,11 @@ def test_a_still_of_half_an_hour_is_one_row(tmp_path, write_video):
     assert 2 <= len(list(reading)) <= 4
     ((_, failure),) = reading.failures
     assert failure.message.startswith("no picture between its ends; ")
+
+
+def test_frames_without_a_time_of_their_own_are_told(tmp_path, write_video):
+    path = write_video(tmp_path / "still.mkv", [texture(9)] * 10, times=[0.0] * 9 + [1.0], codec="ffv1")
+    reading = VideoPass(str(path), config())
+    for _ in reading:
+        pass
+    assert [f.message.split(":")[0] for _, f in reading.failures] == ["8 of 10 frames are shown for no time"]

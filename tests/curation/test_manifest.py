@@ -135,6 +135,17 @@ def test_a_damaged_fragment_is_said_with_its_remedy(tmp_path, table):
         manifest.read(table)
 
 
+def test_a_bit_that_fell_over_names_its_fragment(tmp_path):
+    manifest = Manifest(tmp_path)
+    manifest.commit(shard("s1"), SCHEMA)
+    path = tmp_path / "clips" / "s1.parquet"
+    raw, column = bytearray(path.read_bytes()), pq.read_metadata(path).row_group(0).column(0)
+    raw[column.data_page_offset + column.total_compressed_size - 1] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(CurationError, match=r"clips/s1\.parquet is damaged or missing .*CRC"):
+        manifest.read("clips")
+
+
 def test_sweeping_leaves_what_others_put_there(tmp_path):
     manifest = Manifest(tmp_path)
     manifest.commit(shard("s1"), SCHEMA)

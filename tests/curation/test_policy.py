@@ -158,6 +158,9 @@ def test_a_score_that_is_not_there_is_named(manifest, tmp_path, score, message):
         ("rules:\n- {score: motion, min: 3}\nrules: []", "yaml', line 3: 'rules' is given twice, first in line 1"),
         ("rules:\n- score: motion\n  min: 3\n  min: 4", "yaml', line 4: 'min' is given twice, first in line 3"),
         ("rules: [{score: motion}]", "rules.0: a rule needs min, max"),
+        ("rules: [{score: motion, min: , max: 3}]", "yaml': rules.0.min is empty; give it a value"),
+        ("rules: [{score: motion, min: 5, max: 3}]", "rules.0: min 5 is above max 3"),
+        ("rules: [{score: motion, min: true}]", "rules.0.min: a bound is a number, not true"),
         ("{drop_duplicates: false, duplicate_similarity: 0.9}", "yaml': with drop_duplicates: false nothing reads"),
         ("rules: [", "yaml', line 1: "),
         ("- a", "must be a mapping, with `name:` and `rules:`"),
@@ -168,6 +171,11 @@ def test_a_policy_file_with_a_mistake_names_file_and_field(manifest, tmp_path, t
     with pytest.raises(CurationError, match=message) as caught:
         select(SelectConfig(manifest=str(manifest.root), out=str(tmp_path / "s"), policy=str(tmp_path / "policy.yaml")))
     assert "policy.yaml" in str(caught.value)
+
+
+def test_a_folder_is_no_policy(manifest, tmp_path):
+    with pytest.raises(CurationError, match="is a folder, not a file of rules"):
+        select(SelectConfig(manifest=str(manifest.root), out=str(tmp_path / "s"), policy=str(tmp_path)))
 
 
 def test_a_manifest_without_clips_says_what_came_of_its_shots(tmp_path):
@@ -438,7 +446,9 @@ def test_a_sweep_is_a_selection_for_each_level(manifest, tmp_path):
         list(levels(swept.model_copy(update={"out": made[0].out})))
 
 
-@pytest.mark.parametrize("sweep", ["motion", "motion=", "motion=a", "motion=1,,2", "motion=101", "../x=5"])
+@pytest.mark.parametrize(
+    "sweep", ["motion", "motion=", "motion=a", "motion=1,,2", "motion=101", "motion=25,5,25.0", "../x=5"]
+)
 def test_a_sweep_that_is_none_is_refused(sweep):
     with pytest.raises(ValueError, match="sweep"):
         SelectConfig(manifest="m", sweep=sweep)

@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -185,3 +186,21 @@ def test_ids_and_measures_have_no_dictionary_and_what_occurs_often_has(tmp_path)
         "perceptual_group",
     }
     assert store.read_table(tmp_path / "t.parquet") == table
+
+
+@pytest.mark.parametrize("place", ["disk", "s3"])
+def test_a_bit_that_fell_over_is_an_error_and_no_score(tmp_path, request, place):
+    folder = tmp_path
+    if place == "s3":
+        request.getfixturevalue("server")
+        folder = store.place(f"s3://bucket/{tmp_path.name}/bits")
+    rng = np.random.default_rng(0)
+    table = pa.table({"clip_id": [f"{i:x}" for i in range(999)], "score": rng.random(999).astype(np.float32)})
+    path = folder / "t.parquet"
+    store.write_table(table, path)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 3] ^= 4  # in the middle of a page
+    store.write_bytes(bytes(raw), path)
+    for read in (store.read_table, lambda path: store.dataset([path], table.schema).to_table()):
+        with pytest.raises(OSError, match="CRC"):
+            read(path)

@@ -187,3 +187,37 @@ def test_a_selection_is_not_written_into_the_manifest(selecting: SelectConfig, t
         with pytest.raises(CurationError, match="lies within the manifest"):
             select(selecting.model_copy(update={"out": str(out)}))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def leftovers(out: Path) -> list[str]:
+    return sorted(p.name for p in out.parent.iterdir() if p.name.startswith(f".{out.name}."))
+
+
+def test_what_killed_runs_left_is_deleted_and_what_they_put_aside_comes_back(selecting: SelectConfig):
+    out = Path(select(selecting).out)
+    whole = contents(out)
+    out.rename(out.with_name(f".{out.name}.7.old"))  # killed between the two renames
+    half = out.with_name(f".{out.name}.8.new")
+    half.mkdir()
+    (half / "clips.parquet").write_bytes(b"half")
+    folder._clear(out)
+    assert contents(out) == whole
+    assert not leftovers(out)
+
+
+def test_what_a_living_run_writes_is_left_alone(selecting: SelectConfig):
+    out = Path(selecting.out)
+    fresh, old = (out.with_name(f".{out.name}.7.{kind}") for kind in ("new", "old"))
+    fresh.mkdir(parents=True)
+    old.mkdir()
+    with folder._held(fresh):
+        select(selecting)
+        assert leftovers(out) == [fresh.name, old.name]
+    folder._clear(out)
+    assert not leftovers(out)
+
+
+def test_a_selection_that_was_moved_says_where_it_lies(selecting: SelectConfig, tmp_path: Path):
+    moved = Path(select(selecting).out).rename(tmp_path / "elsewhere")
+    again = select(selecting.model_copy(update={"out": str(moved)}))
+    assert (again.already_done, again.out) == (True, str(moved))
