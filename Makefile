@@ -9,10 +9,12 @@ READY := .venv/.ready
 UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),.tools/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo serve test test-slow lint bench clean
+.PHONY: help install demo serve test test-slow lint bench clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 18
+
+install: $(READY) ## the environment alone, for the commands in .venv/bin
 
 demo: $(READY) ## curate real footage, train three stages, sample a video: runs/demo
 	@$(BIN)/rushes demo
