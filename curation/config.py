@@ -243,9 +243,6 @@ class Rule(Strict):
             raise ValueError("a rule needs a score, or an expression as where")
         if self.where is None and not bounded and not self.top:
             raise ValueError("a rule needs min, max, min_percentile, max_percentile or top")
-        for low, high, what in ((self.min, self.max, ""), (self.min_percentile, self.max_percentile, "_percentile")):
-            if low is not None and high is not None and low > high:
-                raise ValueError(f"min{what} {low:g} is above max{what} {high:g}: nothing lies between them")
         return self
 
 

@@ -61,6 +61,13 @@ def load_policy(config: SelectConfig, manifest: Manifest) -> Policy:
     except ValidationError as error:
         raise CurationError(f"policy: {name!r}: {'; '.join(map(_fault, error.errors()))}") from error
     if config.policy:
+        for i, rule in enumerate(policy.rules):
+            for what, low, high in (
+                ("", rule.min, rule.max),
+                ("_percentile", rule.min_percentile, rule.max_percentile),
+            ):
+                if low is not None and high is not None and low > high:
+                    raise CurationError(f"policy: {name!r}: rules.{i}: min{what} {low:g} is above max{what} {high:g}")
         return policy
     # the default asks for nothing that this manifest was told not to measure
     measured = manifest.schema("clips").names
