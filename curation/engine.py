@@ -290,7 +290,7 @@ class VideoPass:
             message = f"the picture ends at {end:.2f} s of the {claimed:.2f} s that the header claims"
             self.failures.append((None, Failure("decode", "TruncatedVideo", message)))
         hidden, shown = self.info.hidden, self.info.frames or 0
-        if hidden > shown:  # a few repeat in many a sound file
+        if hidden > shown:  # a few that repeat cost a sound file next to nothing
             message = f"{hidden} of {hidden + shown} frames are shown for no time: their time stamps repeat or go back"
             self.failures.append((None, Failure("decode", "DamagedVideo", f"{message}; remux the file with new ones")))
         for since, until in self.info.damage:

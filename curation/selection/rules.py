@@ -167,7 +167,7 @@ class _Book:
         rows, at = np.unique(best, return_inverse=True)
         chosen = np.zeros(len(self.keep), bool)
         chosen[rows] = True
-        ours = self.ids.filter(pa.array(chosen)).to_numpy()[at]  # `take` would copy all of the ids first
+        ours = self.ids.filter(pa.array(chosen)).to_numpy()[at]  # `take` of ids in many chunks takes longer
         self.repeats.append(surplus)
         self.elsewhere.append(known[group])
         self.repeated.append(pa.array(np.where(known[group], names[group], ours), pa.string()))

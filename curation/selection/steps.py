@@ -56,7 +56,7 @@ def look(table: pa.Table, policy: Policy, rule: Rule) -> Look:
     if rule.where is not None:
         return _expression(table, policy, rule, rule.where)
     values = table[rule.score].to_numpy()
-    if values.dtype != np.float32:  # as scores are: twice as many of them in a second
+    if values.dtype != np.float32:  # as scores are, and half as much to move
         values = values.astype(np.float64)
     missing = np.isnan(values)
     by_percentile = rule.min_percentile is not None or rule.max_percentile is not None
@@ -175,7 +175,7 @@ def _tighter(
 
 
 def _percentile(values: np.ndarray, percentile: float) -> float:
-    """As `np.percentile` of the values as float64; orders them in place, as they are: float32 in half the time."""
+    """As `np.percentile` of the values as float64; orders them in place, as they are."""
     at = (len(values) - 1) * (percentile / 100)
     below = int(at)
     above = min(below + 1, len(values) - 1)

@@ -121,7 +121,7 @@ def test_a_hole_in_the_file_costs_what_lay_in_it(tmp_path, write_video, suffix, 
     at = int(len(data) * where)
     data[at : at + 2000] = random.Random(1).randbytes(2000)
     path.write_bytes(data)
-    decoder = Decoder(str(path), threads=1)  # with several the sign of it may come late: see `_Damage`
+    decoder = Decoder(str(path))
     frames = list(decoder)
     (damage,) = decoder.info.damage
     assert damage[1] - damage[0] < 1.5
