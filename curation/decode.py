@@ -8,10 +8,9 @@ import math
 import os
 import queue
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import av
@@ -19,10 +18,11 @@ import av.container
 import av.error
 import fsspec.core
 from av.codec.hwaccel import HWAccel
-from av.video.frame import PictureType, VideoFrame
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from curation import nvdec
+from curation.damage import Damage, LibavErrors
 from curation.errors import UnreadableVideo
 from curation.frame import Frame
 
@@ -37,8 +37,8 @@ _OPTIONS = {
     "protocol_whitelist": "file",
     "max_pixels": str(_MAX_PIXELS),
 }
+_EARLIER_S = 1.0  # a transport stream is sought by when packets come, which is before their pictures are shown
 _MOST_THREADS = 16  # libav's, as it limits itself: each holds pictures
-_LONGEST_B_RUN = 16  # pictures; what H.264 and HEVC may keep back to bring them in order
 
 
 @dataclass(slots=True)
@@ -73,11 +73,36 @@ class VideoInfo:
 
 
 def threads_for(cores: int) -> int:
-    """How many threads of libav are for so many cores: as many as it takes by itself.
+    """How many threads of libav are for so many cores: one more than it takes by itself, so that those which wait for
+    another's picture leave no core idle."""
+    return min(cores + 2, _MOST_THREADS) if cores > 1 else 1
 
-    One more is faster on two cores. But then more signs of damage are missed: see `_Damage`.
-    """
-    return min(cores + 1, _MOST_THREADS) if cores > 1 else 1
+
+@dataclass(slots=True)
+class _Place:
+    """How far a reading has come: `ordinal` pictures decoded, of which `index` are frames and `hidden` are shown for no
+    time. The last frame is shown from `last` to `end`, in seconds; `gaps` are the least and the most seconds between
+    two. `pts` is the time stamp of the picture that comes next, where the reading may go on from it."""
+
+    ordinal: int = 0
+    index: int = 0
+    hidden: int = 0
+    last: float = -1.0
+    end: float = 0.0
+    gaps: tuple[float, float] = math.inf, 0.0
+    pts: int | None = None
+
+
+class _SuspicionError(Exception):
+    """One of the pictures after this place may be damaged."""
+
+    def __init__(self, place: _Place) -> None:
+        super().__init__()
+        self.place = place
+
+
+class _MissedError(Exception):
+    """The container does not find the place."""
 
 
 class Decoder:
@@ -87,7 +112,8 @@ class Decoder:
     are shown for no time, are exact when iteration has ended.
     Packets that cannot be decoded are skipped: the frames that depend on them come with `damaged_from` set. A file
     without one picture raises UnreadableVideo. `threads` are libav's, 0 those of `threads_for` all cores; `decoder` is
-    cpu or nvdec, which raises CurationError where there is no card.
+    cpu or nvdec, which raises CurationError where there is no card. At the first sign of damage the keyframe before it
+    is sought, and what follows is decoded in one thread: what is damaged does not depend on their number.
     """
 
     def __init__(self, uri: str, threads: int = 0, decoder: str = "cpu") -> None:
@@ -98,108 +124,92 @@ class Decoder:
             self.info = _info(uri, container, stream)
 
     def __iter__(self) -> Iterator[Frame]:
-        info = self.info
-        damage = _Damage(info.damage)
+        place, given = _Place(), 0
+        for threads, seek in ((self.threads, False), (1, True), (1, False)):
+            try:
+                for frame in self._frames(threads, place, seek):
+                    if frame.index >= given:
+                        given = frame.index + 1
+                        yield frame
+                return
+            except _SuspicionError as suspicion:
+                place = suspicion.place
+            except _MissedError:
+                continue
+
+    def _frames(self, threads: int, place: _Place, seek: bool) -> Iterator[Frame]:
+        """The frames from this place on, which is sought, or else counted from the beginning.
+
+        Raises _MissedError where it is not to be sought, and, with several threads, _SuspicionError before the first
+        frame that may be damaged.
+        """
+        info, at, sound = self.info, replace(place), place
+        damage = Damage(info.damage)
         acceleration = nvdec.acceleration() if self.decoder == "nvdec" else None
-        with _opened(self.uri, acceleration) as (container, stream):
+        listening = LibavErrors() if threads > 1 else nullcontext()
+        with _opened(self.uri, acceleration) as (container, stream), listening as errors:
+            context = stream.codec_context
             stream.thread_type = "AUTO"
-            stream.codec_context.thread_count = self.threads
-            stream.codec_context.options = {"max_pixels": _OPTIONS["max_pixels"]}
+            context.thread_count = threads
+            context.options = {"max_pixels": _OPTIONS["max_pixels"]}
             tick = float(stream.time_base or 0)
-            index, origin, end, last, gaps = 0, 0.0, 0.0, -1.0, (math.inf, 0.0)
-            for picture in _pictures(container, stream):
-                if picture is None:
-                    damage.lose()
-                    continue
-                picture = nvdec.planar(picture)  # noqa: PLW2901 - the same picture
-                if index == 0:
-                    origin = (picture.pts or 0) * tick
-                    info.first_pts = picture.pts
-                    info.rotation = round(picture.rotation) % 360
-                    info.width, info.height = _display_size(stream, picture, info.rotation)
-                    info.pix_fmt = picture.format.name
-                time = end if picture.pts is None else picture.pts * tick - origin
-                if time <= last:
-                    info.hidden += 1  # a frame shown for no time: a repeated or disordered time stamp
-                    continue
-                if time - end > _LONGEST_STILL_S:
-                    damage.leap(end)
-                elif index:
-                    gaps = min(gaps[0], time - last), max(gaps[1], time - last)
-                duration = picture.duration * tick
-                if not 0 < duration <= _LONGEST_STILL_S:
-                    duration = 1.0 / info.fps
-                context = stream.codec_context
-                yield Frame(
-                    index=index,
-                    time=time,
-                    duration=duration,
-                    keyframe=bool(picture.key_frame),
-                    damaged_from=damage.see(picture, time, end, context.reorder_depth + context.thread_count),
-                    picture=picture,
-                    rotation=info.rotation,
-                    width=info.width,
-                    height=info.height,
-                )
-                index, last, end = index + 1, time, time + duration
-        if index == 0:
+            try:
+                for picture in _pictures_from(place, seek, container, stream):
+                    if errors and (picture is None or picture.is_corrupt or errors.told()):
+                        raise _SuspicionError(sound)
+                    if picture is None:
+                        damage.lose()
+                        continue
+                    picture = nvdec.planar(picture)  # noqa: PLW2901 - the same picture
+                    if at.index == 0:
+                        self._see_first(picture, stream)
+                    time = at.end if picture.pts is None else (picture.pts - (info.first_pts or 0)) * tick
+                    before = replace(at, pts=picture.pts)
+                    at.ordinal += 1
+                    if time <= at.last:
+                        at.hidden += 1  # a repeated or disordered time stamp
+                        continue
+                    if time - at.end > _LONGEST_STILL_S:
+                        damage.leap(at.end)
+                    elif at.index:
+                        at.gaps = min(at.gaps[0], time - at.last), max(at.gaps[1], time - at.last)
+                    duration = picture.duration * tick
+                    if not 0 < duration <= _LONGEST_STILL_S:
+                        duration = 1.0 / info.fps
+                    damaged_from = damage.see(picture, time, at.end, context.reorder_depth + context.thread_count)
+                    if damaged_from is None and picture.key_frame:
+                        sound = before
+                    yield Frame(
+                        index=at.index,
+                        time=time,
+                        duration=duration,
+                        keyframe=bool(picture.key_frame),
+                        damaged_from=damaged_from,
+                        picture=picture,
+                        rotation=info.rotation,
+                        width=info.width,
+                        height=info.height,
+                    )
+                    at.index, at.last, at.end = at.index + 1, time, time + duration
+                if errors and errors.told():
+                    raise _SuspicionError(sound)
+            finally:
+                context.flush_buffers()
+        if at.index == 0:
             raise UnreadableVideo(f"{self.uri}: no frame could be decoded", step="decode")
-        damage.finish(end)
-        info.frames = index
-        info.duration = end
-        info.fps = index / end
+        damage.finish(at.end)
+        info.frames, info.hidden = at.index, at.hidden
+        info.duration = at.end
+        info.fps = at.index / at.end
         # time stamps of a constant rate wobble by rounding to the time base, at most a millisecond or two
-        info.variable_rate = index > 2 and gaps[1] - gaps[0] > max(0.004, 0.1 * gaps[0])
+        info.variable_rate = at.index > 2 and at.gaps[1] - at.gaps[0] > max(0.004, 0.1 * at.gaps[0])
 
-
-class _Damage:
-    """Follows damage from its first sign to the next keyframe that was decoded after it. What neither the container
-    nor the decoder notices (a flipped bit that is valid syntax, packets that AVI lost) shows no sign.
-
-    What the decoder notices may be missed as well where it has several threads: probably a picture is handed over with
-    the errors noted so far while another thread still decodes it. Of 120 passes over a file with a hole, on a loaded
-    machine, none was without a sign with one thread or two, one with three, eleven with four."""
-
-    def __init__(self, stretches: list[tuple[float, float]]) -> None:
-        self._stretches = stretches
-        self._since: float | None = None
-        self._lost = False
-        self._pictures = 0  # seen since the last sign
-        self._b_run: deque[float] = deque(maxlen=_LONGEST_B_RUN)  # times of the B pictures just before
-
-    def lose(self) -> None:
-        """A packet gave no picture."""
-        self._lost, self._pictures = True, 0
-
-    def leap(self, end: float) -> None:
-        """The time stamps leave the place that they had come to by `end`."""
-        self._since = end if self._since is None else self._since
-        self._pictures = -1  # the picture that leapt is no sound one yet
-
-    def see(self, picture: VideoFrame, time: float, end: float, delay: int) -> float | None:
-        """The time from which pictures are damaged, this one included; None if it is sound. `end` is when the picture
-        before it ended, `delay` how many pictures may lie between their packet and their turn."""
-        if self._since is None and self._lost:
-            self._since = min(time, end)
-        elif self._since is None and picture.is_corrupt:
-            # B pictures shown before it may have been predicted from it
-            self._since = self._b_run[0] if self._b_run else time
-        self._lost = False
-        self._pictures = 0 if picture.is_corrupt else self._pictures + 1
-        if picture.pict_type == PictureType.B:
-            self._b_run.append(time)
-        else:
-            self._b_run.clear()
-        # a keyframe that comes sooner may have been decoded before the damage, and only be shown after it
-        if self._since is not None and picture.key_frame and self._pictures > delay:
-            self._stretches.append((self._since, time))
-            self._since = None
-        return self._since
-
-    def finish(self, end: float) -> None:
-        """The video ends here."""
-        if self._since is not None or self._lost:
-            self._stretches.append((end if self._since is None else self._since, end))
+    def _see_first(self, picture: VideoFrame, stream: VideoStream) -> None:
+        info = self.info
+        info.first_pts = picture.pts
+        info.rotation = round(picture.rotation) % 360
+        info.width, info.height = _display_size(stream, picture, info.rotation)
+        info.pix_fmt = picture.format.name
 
 
 def ahead(frames: Iterable[Frame], depth: int = 4, patience_s: float | None = None) -> Iterator[Frame]:
@@ -326,6 +336,33 @@ def _pictures(container: av.container.InputContainer, stream: VideoStream) -> It
             return
         except av.error.FFmpegError:
             yield None
+
+
+def _pictures_from(
+    place: _Place, seek: bool, container: av.container.InputContainer, stream: VideoStream
+) -> Iterator[VideoFrame | None]:
+    """The same, from this place on. Raises _MissedError where seeking does not lead there."""
+    pictures = _pictures(container, stream)
+    if seek:
+        if place.pts is None or place.hidden:
+            raise _MissedError
+        try:
+            container.seek(place.pts - round(_EARLIER_S / (stream.time_base or 1)), stream=stream)
+        except av.error.FFmpegError as error:
+            raise _MissedError from error
+        for picture in pictures:
+            if picture is not None and picture.pts is not None and picture.pts >= place.pts:
+                if picture.pts > place.pts:
+                    break
+                yield picture
+                yield from pictures
+                return
+        raise _MissedError
+    passed = 0
+    for picture in pictures:
+        if passed >= place.ordinal:
+            yield picture
+        passed += picture is not None
 
 
 def _display_size(stream: VideoStream, picture: VideoFrame, rotation: int) -> tuple[int, int]:

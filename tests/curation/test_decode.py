@@ -131,6 +131,38 @@ def test_a_hole_in_the_file_costs_what_lay_in_it(tmp_path, write_video, suffix, 
             assert np.array_equal(frame.picture.to_ndarray(), sound[round(frame.time, 2)])
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mpg"])  # MPEG-PS has frames without a time stamp
+@pytest.mark.parametrize("noise", [1, 40, 2000])
+def test_what_is_damaged_does_not_depend_on_the_number_of_threads(tmp_path, write_video, suffix, noise):
+    wide = texture(12, 120, 320)
+    path = write_video(tmp_path / f"noise{suffix}", [wide[:, i : i + 160] for i in range(150)])
+    sound = path.read_bytes()
+    told = 0
+    for seed in range(4):
+        rng = random.Random(seed)
+        data = bytearray(sound)
+        at = rng.randrange(len(data) // 4, len(data) * 9 // 10)
+        data[at : at + noise] = rng.randbytes(noise)
+        path.write_bytes(data)
+        passes = []
+        for threads in (1, 2, 4, 7):
+            decoder = Decoder(str(path), threads)
+            frames = [(f.index, f.time, f.keyframe, f.damaged_from) for f in decoder]
+            passes.append((frames, decoder.info))
+        assert all(seen == passes[0] for seen in passes[1:])
+        told += bool(passes[0][1].damage)
+    assert told >= 1 + (noise == 2000)
+
+
+def test_a_damaged_video_can_be_left_anywhere(tmp_path, write_video):
+    """While threads of libav tell of errors, which takes Python's lock."""
+    path = write_video(tmp_path / "noise.mp4", [np.roll(texture(5), 4 * i, axis=1) for i in range(60)])
+    for number in range(13, 60, 3):
+        spoil(path, number, random.Random(number))
+    for count in range(1, len(list(Decoder(str(path), 1))) + 1):
+        assert len(list(itertools.islice(Decoder(str(path), 4), count))) == count
+
+
 def test_a_sound_video_has_no_damage(two_shots):
     decoder = Decoder(str(two_shots))
     assert all(f.damaged_from is None for f in decoder)
@@ -345,7 +377,7 @@ def test_a_decoder_that_hangs_is_left_behind_after_its_patience():
 
 
 def test_libav_has_more_threads_than_cores_but_one_where_there_is_one() -> None:
-    assert [threads_for(cores) for cores in (0, 1, 2, 8, 200)] == [1, 1, 3, 9, 16]
+    assert [threads_for(cores) for cores in (0, 1, 2, 8, 200)] == [1, 1, 4, 10, 16]
 
 
 def test_frames_that_share_a_time_stamp_are_counted(tmp_path, write_video):

@@ -112,7 +112,7 @@ def test_a_truncated_file_gives_what_is_there_and_says_what_is_not(shared_videos
     clips = list(reading)
     assert clips[0].frames.start == 0
     assert clips[-1].frames.end > 5
-    assert "ends at 5.52 s of the 10.00 s" in reading.failures[0][1].message
+    assert "ends at 5.68 s of the 10.00 s" in reading.failures[0][1].message
 
 
 @pytest.mark.needs_videos
