@@ -24,7 +24,7 @@ def clips_of(folder: str) -> tuple[pa.Table, str]:
     """The clips of a selection, else of a manifest, by id and without pictures; and a hash of their content."""
     root = store.place(folder)
     kept = root / "clips.parquet"
-    with readable(folder):
+    with readable(folder, "selection" if kept.is_file() else "manifest"):
         if kept.is_file():
             if (root / "selection.json").is_file():
                 read_summary(root)  # a damaged selection is none to anybody

@@ -43,12 +43,12 @@ def open_table(manifest: str, name: str) -> ds.Dataset:
 
 
 @contextlib.contextmanager
-def readable(folder: str) -> Iterator[None]:
-    """Where a Parquet file turns out to be none, a CurationError that names its folder."""
+def readable(folder: str, kind: str = "manifest") -> Iterator[None]:
+    """Where a Parquet file turns out to be none, a CurationError that names its folder; `kind` is what that is."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise CurationError(f"manifest: {folder!r} cannot be read: {printable(_line(error), 300)}") from error
+        raise CurationError(f"{kind}: {folder!r} cannot be read: {printable(_line(error), 300)}") from error
 
 
 def score_fields(schema: pa.Schema) -> list[pa.Field]:

@@ -77,6 +77,10 @@ class Manifest:
         for root in (where, where / "manifest"):
             if (root / "clips").is_dir():
                 return cls(root)
+        if (where / "selection.json").is_file():
+            raise CurationError(
+                f"manifest: {str(folder)!r} is a selection; its selection.json names the manifest that it was made from"
+            )
         raise CurationError(
             f"manifest: {str(folder)!r} holds no manifest; make one with `rushes curate VIDEOS --out DIR`"
         )

@@ -75,7 +75,7 @@ def _is_report(path: Path) -> bool:
 def render(manifest: str, selection: str | None = None) -> str:
     """The report's HTML. Every text in it is escaped, and no lone surrogate or control character is left."""
     found, clips = Manifest.find(manifest), open_table(manifest, "clips")
-    with readable(selection or manifest):
+    with readable(selection or manifest, "selection" if selection else "manifest"):
         chosen = _Selection.open(selection, found) if selection else None
         context = {
             "version": version("rushes"),

@@ -420,6 +420,6 @@ def _why(path: Path, error: OSError) -> str:
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         return f"out: {str(_file_above(path) or path)!r} is a file, not a folder; choose another folder with --out"
     return (
-        f"out: {str(path)!r} cannot be written: {error.strerror or error}; what is written already is kept: run the "
-        "same command again once that is mended"
+        f"out: {str(path)!r} cannot be written: {error.strerror or error}; mend that or choose another folder with "
+        "--out, and run the same command again: nothing that was finished is lost"
     )

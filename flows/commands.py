@@ -57,8 +57,8 @@ def show_curation(summary: "CurationSummary") -> None:
         print(f"Nothing to do: all {summary.already_done} videos are in {summary.manifest}.")
     rows = [
         ("videos", summary.videos),
-        ("  measured now", summary.measured),
-        ("  measured before", summary.already_done),
+        ("  read now", summary.measured),
+        ("  read before", summary.already_done),
         ("  failed", summary.videos_failed),
         ("  copies of another one", summary.duplicates),
         ("shots", summary.shots),

@@ -19,7 +19,7 @@ def curate_videos(config: CurateConfig) -> CurationSummary:
     """Find cuts, make clips and measure them on Ray. What the manifest holds already is not measured again."""
     summary = run_curation(config, FlowProgress("curation-progress"))
     get_run_logger().info(
-        "%d videos (%d measured now, %d before, %d failed), %d shots, %d clips, %d errors: %s",
+        "%d videos (%d read now, %d before, %d failed), %d shots, %d clips, %d errors: %s",
         summary.videos,
         summary.measured,
         summary.already_done,

@@ -28,6 +28,7 @@ _FORBIDDEN = {
     "STAR": "a star",
     "PARAMETER": "a parameter",
 }
+_NAMES_TOLD = 20
 
 
 def columns_of(text: str, schema: pa.Schema, what: str) -> list[str]:
@@ -56,9 +57,14 @@ def columns_of(text: str, schema: pa.Schema, what: str) -> list[str]:
 
 
 def hint(name: str, known: Sequence[str]) -> str:
-    """The closest of the known names, or all of them."""
+    """The closest of the known names, or some of them."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    more = len(known) - _NAMES_TOLD
+    return (
+        f"did you mean {close[0]!r}?"
+        if close
+        else f"there are {', '.join(known[:_NAMES_TOLD])}" + f" and {more} more" * (more > 0)
+    )
 
 
 def evaluate(table: pa.Table, text: str, what: str, *, truth: bool) -> pa.ChunkedArray:

@@ -53,6 +53,9 @@ def test_what_holds_no_clips_is_said(tmp_path: Path):
     pq.write_table(pa.table({"clip_id": ["a"], "video_id": ["v"]}), tmp_path / "clips.parquet")
     with pytest.raises(CurationError, match="no column uri"):
         clips_of(str(tmp_path))
+    (tmp_path / "clips.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CurationError, match=f"^selection: '{tmp_path}' cannot be read"):
+        clips_of(str(tmp_path))
 
 
 @pytest.mark.parametrize("record", ["{", "{}", "[]", '{"thresholds": 1, "funnel": []}'])

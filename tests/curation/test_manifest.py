@@ -101,6 +101,9 @@ def test_a_second_writer_is_turned_away(tmp_path):
 def test_no_manifest_is_said_with_its_remedy(tmp_path):
     with pytest.raises(CurationError, match="rushes curate"):
         Manifest.find(tmp_path)
+    (tmp_path / "selection.json").write_text("{}")
+    with pytest.raises(CurationError, match="is a selection; its selection.json names the manifest"):
+        Manifest.find(tmp_path)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

@@ -48,5 +48,5 @@ def test_all_42_files(videos, tmp_path):
 
     again = curate(videos, "--out", tmp_path)
     assert again.returncode == 0
-    assert "measured before" in again.stdout
+    assert "read before" in again.stdout
     assert manifest.shards() == Manifest.find(tmp_path).shards()

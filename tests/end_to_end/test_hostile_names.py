@@ -137,7 +137,7 @@ def test_a_second_run_knows_every_name_again(run: Path, tmp_path: Path):
     assert len(rushes("inspect", run / "untouched", "--sql", "SELECT uri FROM videos")) > 0
     before = Manifest.find(run / "untouched").shards()
     said = rushes("curate", videos, "--out", run / "untouched", "--no-text.enabled")
-    assert "measured before" in said
+    assert "read before" in said
     assert Manifest.find(run / "untouched").shards() == before
 
 

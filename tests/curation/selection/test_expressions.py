@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import CurationError
-from curation.selection.expressions import columns_of, evaluate
+from curation.selection.expressions import columns_of, evaluate, hint
 
 TABLE = pa.table(
     {
@@ -96,6 +96,11 @@ def test_rows_stay_in_order_over_many_chunks():
 def test_what_is_no_expression_over_one_clip_is_refused(text, message):
     with pytest.raises(CurationError, match=f"(?i)^policy 'mine'.*{message}"):
         evaluate(TABLE, text, "policy 'mine': where", truth=True)
+
+
+def test_of_many_names_some_are_told():
+    assert hint("xyz", [f"score_{i}" for i in range(50)]).endswith("score_18, score_19 and 30 more")
+    assert hint("score_4x", [f"score_{i}" for i in range(50)]) == "did you mean 'score_4'?"
 
 
 @pytest.mark.parametrize("text", ["camera", "motion > 1", "tags"])
