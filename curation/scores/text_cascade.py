@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from curation.scores.craft import Craft
+from curation.scores.text_light import without_subnormals
 
 # All of these belong to the score's definition.
 CASCADE = {
@@ -57,7 +58,7 @@ class TextFinder:
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
-        self._session = ort.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(without_subnormals(weights), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
 
     def look(self, frame: np.ndarray, long_side: int) -> np.ndarray:

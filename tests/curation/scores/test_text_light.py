@@ -1,10 +1,12 @@
 """RapidOCR's boxes against the ink that was drawn."""
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from curation.scores.text_light import LightText
+from curation.scores.text_light import LightText, without_subnormals
 from curation.weights import TEXT_DETECTOR, resolve
 
 
@@ -27,3 +29,17 @@ def test_a_line_is_found_where_it_was_written(light, picture):
 
 def test_an_empty_picture_has_none(light):
     assert light.boxes(np.full((90, 160, 3), 128, np.uint8)) == []
+
+
+def test_weights_without_subnormals_give_the_same_to_the_bit():
+    weights = resolve(TEXT_DETECTOR).file()
+    kept = without_subnormals(weights)
+    tensors = [onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(kept).graph.initializer]
+    numbers = np.concatenate([np.abs(t[t != 0]).ravel() for t in tensors if t.dtype == np.float32])
+    assert numbers.min() >= np.finfo(np.float32).tiny
+    pixels = np.random.default_rng(0).random((1, 3, 96, 160), np.float32)
+    ours, theirs = (
+        ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": pixels})[0]
+        for model in (kept, weights.read_bytes())
+    )
+    assert np.array_equal(ours, theirs)
