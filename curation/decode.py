@@ -146,55 +146,48 @@ class Decoder:
         info, at, sound = self.info, replace(place), place
         damage = Damage(info.damage)
         acceleration = nvdec.acceleration() if self.decoder == "nvdec" else None
-        listening = LibavErrors() if threads > 1 else nullcontext()
-        with _opened(self.uri, acceleration) as (container, stream), listening as errors:
-            context = stream.codec_context
-            stream.thread_type = "AUTO"
-            context.thread_count = threads
-            context.options = {"max_pixels": _OPTIONS["max_pixels"]}
+        with _decoding(self.uri, threads, acceleration) as (container, stream, errors):
             tick = float(stream.time_base or 0)
-            try:
-                for picture in _pictures_from(place, seek, container, stream):
-                    if errors and (picture is None or picture.is_corrupt or errors.told()):
-                        raise _SuspicionError(sound)
-                    if picture is None:
-                        damage.lose()
-                        continue
-                    picture = nvdec.planar(picture)  # noqa: PLW2901 - the same picture
-                    if at.index == 0:
-                        self._see_first(picture, stream)
-                    time = at.end if picture.pts is None else (picture.pts - (info.first_pts or 0)) * tick
-                    before = replace(at, pts=picture.pts)
-                    at.ordinal += 1
-                    if time <= at.last:
-                        at.hidden += 1  # a repeated or disordered time stamp
-                        continue
-                    if time - at.end > _LONGEST_STILL_S:
-                        damage.leap(at.end)
-                    elif at.index:
-                        at.gaps = min(at.gaps[0], time - at.last), max(at.gaps[1], time - at.last)
-                    duration = picture.duration * tick
-                    if not 0 < duration <= _LONGEST_STILL_S:
-                        duration = 1.0 / info.fps
-                    damaged_from = damage.see(picture, time, at.end, context.reorder_depth + context.thread_count)
-                    if damaged_from is None and picture.key_frame:
-                        sound = before
-                    yield Frame(
-                        index=at.index,
-                        time=time,
-                        duration=duration,
-                        keyframe=bool(picture.key_frame),
-                        damaged_from=damaged_from,
-                        picture=picture,
-                        rotation=info.rotation,
-                        width=info.width,
-                        height=info.height,
-                    )
-                    at.index, at.last, at.end = at.index + 1, time, time + duration
-                if errors and errors.told():
+            for picture in _pictures_from(place, seek, container, stream):
+                if errors and (picture is None or picture.is_corrupt or errors.told()):
                     raise _SuspicionError(sound)
-            finally:
-                context.flush_buffers()
+                if picture is None:
+                    damage.lose()
+                    continue
+                picture = nvdec.planar(picture)  # noqa: PLW2901 - the same picture
+                if at.index == 0:
+                    self._see_first(picture, stream)
+                time = at.end if picture.pts is None else (picture.pts - (info.first_pts or 0)) * tick
+                before = replace(at, pts=picture.pts) if picture.key_frame else None
+                at.ordinal += 1
+                if time <= at.last:
+                    at.hidden += 1  # a repeated or disordered time stamp
+                    continue
+                if time - at.end > _LONGEST_STILL_S:
+                    damage.leap(at.end)
+                elif at.index:
+                    at.gaps = min(at.gaps[0], time - at.last), max(at.gaps[1], time - at.last)
+                duration = picture.duration * tick
+                if not 0 < duration <= _LONGEST_STILL_S:
+                    duration = 1.0 / info.fps
+                context = stream.codec_context
+                damaged_from = damage.see(picture, time, at.end, context.reorder_depth + context.thread_count)
+                if before and damaged_from is None:
+                    sound = before
+                yield Frame(
+                    index=at.index,
+                    time=time,
+                    duration=duration,
+                    keyframe=bool(picture.key_frame),
+                    damaged_from=damaged_from,
+                    picture=picture,
+                    rotation=info.rotation,
+                    width=info.width,
+                    height=info.height,
+                )
+                at.index, at.last, at.end = at.index + 1, time, time + duration
+            if errors and errors.told():
+                raise _SuspicionError(sound)
         if at.index == 0:
             raise UnreadableVideo(f"{self.uri}: no frame could be decoded", step="decode")
         damage.finish(at.end)
@@ -272,6 +265,23 @@ def _opened(uri: str, acceleration: HWAccel | None = None) -> Iterator[tuple[av.
         container.close()
         if handle is not None:
             handle.close()
+
+
+@contextmanager
+def _decoding(
+    uri: str, threads: int, acceleration: HWAccel | None
+) -> Iterator[tuple[av.container.InputContainer, VideoStream, LibavErrors | None]]:
+    """The same, to be decoded by so many threads; where there are several, with what libav tells of errors."""
+    listening = LibavErrors() if threads > 1 else nullcontext()
+    with _opened(uri, acceleration) as (container, stream), listening as errors:
+        context = stream.codec_context
+        stream.thread_type = "AUTO"
+        context.thread_count = threads
+        context.options = {"max_pixels": _OPTIONS["max_pixels"]}
+        try:
+            yield container, stream, errors
+        finally:
+            context.flush_buffers()
 
 
 def _reason(error: Exception) -> str:
