@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from curation.decode import Decoder
+from curation.decode import Decoder, says_no_times
 from curation.errors import CurationError
 
 SAME_TIME_S = 1e-4
@@ -84,14 +84,17 @@ def opened(uri: str) -> Iterator[tuple[av.container.InputContainer, VideoStream,
 
 def _pictures(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Every picture that decodes from here on; packets that do not are skipped, as curation skips them."""
-    packets = container.demux(stream)
+    packets, no_times = container.demux(stream), says_no_times(container, stream)
     while True:
         try:
             packet = next(packets)
         except (StopIteration, av.error.FFmpegError):
             return
         try:
-            yield from packet.decode()
+            for picture in packet.decode():
+                if no_times:
+                    picture.pts = picture.dts
+                yield picture
         except av.error.EOFError:
             return
         except av.error.FFmpegError:
@@ -111,6 +114,8 @@ def packets_of(
     `origin` is the first picture's time; all three in the stream's ticks. Raises ClipError where the container does not
     say where the clip's packets are.
     """
+    if says_no_times(container, stream):
+        raise ClipError("AVI does not say when its pictures are shown")
     _rewind(container, stream, origin, start)
     packets: list[Packet] = []
     beyond = 0

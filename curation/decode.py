@@ -329,7 +329,7 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
 
 def _pictures(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
     """Every picture that decodes, in the order in which they are shown; None in place of a packet that does not."""
-    packets = container.demux(stream)
+    packets, no_times = container.demux(stream), says_no_times(container, stream)
     while True:
         try:
             packet = next(packets)
@@ -341,11 +341,24 @@ def _pictures(container: av.container.InputContainer, stream: VideoStream) -> It
         if packet.is_corrupt:
             yield None  # the container missed a piece of it
         try:
-            yield from packet.decode()
+            for picture in packet.decode():
+                if no_times:
+                    picture.pts = picture.dts
+                yield picture
         except av.error.EOFError:
             return
         except av.error.FFmpegError:
             yield None
+
+
+def says_no_times(container: av.container.InputContainer, stream: VideoStream) -> bool:
+    """Whether the container says in which order pictures are coded, and not when they are shown.
+
+    So it is with AVI. Where B pictures are coded out of order, H.264's decoder then gives times out of order; the
+    decoding times that it hands on pass evenly, and serve.
+    """
+    context = stream.codec_context
+    return container.format.name == "avi" and context.name in {"h264", "hevc"} and context.reorder_depth > 0
 
 
 def _pictures_from(

@@ -30,6 +30,7 @@ from curation.sources import identify
 _KEYFRAME_THUMBNAIL_GAP_S = 0.25  # intra-only codecs make every frame a keyframe
 _UNIFORM_FRAMES = 8  # that VideoBLIP looks at
 _AHEAD_BYTES = 32 << 20  # of decoded frames, so that libav goes on while the cascade thinks over a block of them
+_FEW = 0.05  # of the frames may have no time of their own before that is told
 _UNFINISHED_CLIPS = 3  # whose flow may be outstanding before the pass itself waits
 
 
@@ -290,7 +291,7 @@ class VideoPass:
             message = f"the picture ends at {end:.2f} s of the {claimed:.2f} s that the header claims"
             self.failures.append((None, Failure("decode", "TruncatedVideo", message)))
         hidden, shown = self.info.hidden, self.info.frames or 0
-        if hidden > shown:  # a few that repeat cost a sound file next to nothing
+        if hidden > _FEW * shown:  # a few that repeat cost a sound file next to nothing
             message = f"{hidden} of {hidden + shown} frames are shown for no time: their time stamps repeat or go back"
             self.failures.append((None, Failure("decode", "DamagedVideo", f"{message}; remux the file with new ones")))
         for since, until in self.info.damage:

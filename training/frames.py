@@ -162,14 +162,19 @@ def _pictures(
 
 def _decode(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Every picture that decodes; packets that do not are skipped, as curation skips them."""
-    packets = container.demux(stream)
+    packets, context = container.demux(stream), stream.codec_context
+    # AVI says in which order pictures are coded, not when they are shown: decoding times serve, as in curation
+    no_times = container.format.name == "avi" and context.name in {"h264", "hevc"} and context.reorder_depth > 0
     while True:
         try:
             packet = next(packets)
         except (StopIteration, av.error.FFmpegError):
             return
         try:
-            yield from packet.decode()
+            for picture in packet.decode():
+                if no_times:
+                    picture.pts = picture.dts
+                yield picture
         except av.error.EOFError:
             return
         except av.error.FFmpegError:

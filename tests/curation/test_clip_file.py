@@ -190,6 +190,21 @@ def test_codecs_that_mp4_holds_are_copied_and_all_are_reencoded(
     assert min(psnr(a, b) for a, b in zip(found, pixels, strict=True)) > 30
 
 
+def test_of_avi_without_presentation_times_clips_are_reencoded_picture_by_picture(
+    write_video: Callable[..., Path], tmp_path: Path
+):
+    ramp = np.linspace(0, 255, 96).astype(np.uint8)
+    pictures = [np.tile(np.roll(ramp, 2 * i)[None, :, None], (64, 1, 3)) for i in range(48)]
+    path = write_video(tmp_path / "b.avi", pictures)
+    piece, pixels, times = piece_of(path, 24, 40)
+    with pytest.raises(ClipError, match="AVI does not say when its pictures are shown"):
+        copy(piece, trim_frames=4)
+    found, at = decoded(reencode(piece, crf=10), tmp_path)
+    assert at == pytest.approx(times, abs=2e-3)
+    assert len(found) == 16
+    assert min(psnr(a, b) for a, b in zip(found, pixels, strict=True)) > 30
+
+
 @pytest.mark.parametrize(("name", "codec", "expected"), [("a.mp4", "aac", "aac"), ("a.mkv", "pcm_s16le", "aac")])
 @pytest.mark.parametrize("how", [copy, reencode])
 def test_sound_stays_at_its_time(tmp_path: Path, name: str, codec: str, expected: str, how: Callable[..., ClipFile]):

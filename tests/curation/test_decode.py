@@ -169,6 +169,25 @@ def test_a_sound_video_has_no_damage(two_shots):
     assert decoder.info.damage == []
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_avi_which_knows_no_presentation_times_gives_every_picture(tmp_path, threads):
+    """Of H.264 with B pictures; as Matroska the same packets' pictures are the oracle."""
+    for kind in ("avi", "mkv"):
+        with av.open(str(tmp_path / f"b.{kind}"), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options={"x264-params": "keyint=12:bframes=3"})
+            stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+            for i in range(60):
+                picture = np.ascontiguousarray(np.roll(texture(5), 4 * i, axis=1))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+    avi, mkv = (Decoder(str(tmp_path / f"b.{kind}"), threads) for kind in ("avi", "mkv"))
+    expected = [(f.time, f.picture.to_ndarray()) for f in mkv]
+    frames = list(avi)
+    assert avi.info.hidden == 0
+    assert [f.time for f in frames] == pytest.approx([time for time, _ in expected], abs=2e-3)
+    assert all(np.array_equal(f.picture.to_ndarray(), p) for f, (_, p) in zip(frames, expected, strict=True))
+
+
 def test_pictures_that_are_coded_out_of_order_come_in_order(tmp_path, write_video):
     """With B pictures; the edit list of an MP4 takes the decoder's delay off."""
     pictures = [np.roll(texture(6), 5 * i, axis=1) for i in range(40)]

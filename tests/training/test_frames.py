@@ -61,6 +61,25 @@ def test_exact_frames_at_exact_times(footage, decord):
     assert reader.failures.total() == 0
 
 
+def test_avi_which_knows_no_presentation_times_gives_the_frames_of_the_same_video_elsewhere(tmp_path):
+    ramp = np.linspace(0, 255, 96).astype(np.uint8)
+    uris = []
+    for kind in ("mkv", "avi"):
+        uris.append(str(tmp_path / f"b.{kind}"))
+        with av.open(uris[-1], "w") as container:
+            stream = container.add_stream(
+                "libx264", rate=25, options={"crf": "10", "x264-params": "keyint=12:bframes=3"}
+            )
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+            for i in range(48):
+                picture = np.tile(np.roll(ramp, 2 * i)[None, :, None], (64, 1, 3))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+            container.mux(stream.encode())
+    spans = [FrameReader(64, 96).span(uri, 0.52, 1.6, 1.5) for uri in uris]
+    assert spans[1][1] == pytest.approx(spans[0][1], abs=2e-3)
+    assert np.array_equal(spans[1][0], spans[0][0])
+
+
 def test_span_is_every_frame_of_the_half_open_interval(footage):
     uri = footage.rows[0]["uri"]
     starts, pictures = all_frames(uri)
