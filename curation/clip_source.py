@@ -88,7 +88,7 @@ def _pictures(container: av.container.InputContainer, stream: VideoStream) -> It
     while True:
         try:
             packet = next(packets)
-        except (StopIteration, av.error.FFmpegError):
+        except (StopIteration, IndexError, av.error.FFmpegError):  # IndexError: streams have appeared on the way
             return
         try:
             for picture in packet.decode():

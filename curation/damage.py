@@ -10,13 +10,20 @@ from av.video.frame import PictureType, VideoFrame
 
 _LONGEST_B_RUN = 16  # pictures; what H.264 and HEVC may keep back to bring them in order
 
+MARKING = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3", "h263", "flv"})
+"""Decoders whose errors are on their pictures: `is_corrupt`. Others tell of them and hand over what came of it."""
+
 
 class Damage:
     """Follows damage from its first sign to the next keyframe that was decoded after it. What neither the container
-    nor the decoder notices (a flipped bit that is valid syntax, packets that AVI lost) shows no sign."""
+    nor the decoder notices (a flipped bit that is valid syntax, packets that AVI lost) shows no sign: of twenty bytes
+    overwritten in HEVC six in seven go unnoticed, in VP8 all, in H.264 and MPEG-2 none. Of HEVC libav's threads then
+    make other pictures at every reading."""
 
-    def __init__(self, stretches: list[tuple[float, float]]) -> None:
+    def __init__(self, stretches: list[tuple[float, float]], codec: str) -> None:
         self._stretches = stretches
+        self._marking = codec in MARKING
+        self._last = 0.0  # when the picture before is shown
         self._since: float | None = None
         self._lost = False
         self._pictures = 0  # seen since the last sign
@@ -35,11 +42,12 @@ class Damage:
         """The time from which pictures are damaged, this one included; None if it is sound. `end` is when the picture
         before it ended, `delay` how many pictures may lie between their packet and their turn."""
         if self._since is None and self._lost:
-            self._since = min(time, end)
+            # what is lost may begin within the packet before, which not every decoder notices
+            self._since = min(time, end if self._marking else self._last)
         elif self._since is None and picture.is_corrupt:
             # B pictures shown before it may have been predicted from it
             self._since = self._b_run[0] if self._b_run else time
-        self._lost = False
+        self._lost, self._last = False, time
         self._pictures = 0 if picture.is_corrupt else self._pictures + 1
         if picture.pict_type == PictureType.B:
             self._b_run.append(time)
@@ -58,7 +66,7 @@ class Damage:
 
 
 class LibavErrors:
-    """Whether libav tells of an error, or of having concealed one, in any thread of this process, from entry to exit.
+    """What libav tells of errors, or of having concealed them, in any thread of this process, from entry to exit.
 
     With several threads a picture's own mark is not to be relied on: H.264's decoder hands a picture over with the
     errors noted so far, and the thread that decodes it may not be done. By the time that it reaches the caller that
@@ -94,12 +102,18 @@ class LibavErrors:
                 shared._messages.__exit__(None, None, None)
                 shared._messages.logs.clear()
 
-    def told(self) -> bool:
-        """Whether it did since this was asked last."""
+    def told(self) -> set[str]:
+        """The parts of libav (h264, mpegts) that did since this was asked last."""
         messages = LibavErrors._messages.logs
         since, self._read = self._read, len(messages)
-        return any(_tells_of_an_error(*message) for message in messages[since : self._read])
+        if since == self._read:
+            return set()
+        parts = {part for level, part, text in messages[since : self._read] if _tells_of_an_error(level, text)}
+        if LibavErrors._listeners == 1:  # a badly damaged video has a million of them
+            del messages[: self._read]
+            self._read = 0
+        return parts
 
 
-def _tells_of_an_error(level: int, part: str, message: str) -> bool:
+def _tells_of_an_error(level: int, message: str) -> bool:
     return level <= av.logging.ERROR or message.startswith("concealing ")

@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from curation import nvdec
-from curation.damage import Damage, LibavErrors
+from curation.damage import MARKING, Damage, LibavErrors
 from curation.errors import UnreadableVideo
 from curation.frame import Frame
 
@@ -122,6 +122,8 @@ class Decoder:
         self.decoder = decoder
         with _opened(uri) as (container, stream):
             self.info = _info(uri, container, stream)
+        if self.info.codec == "vp8":  # says nothing of damage, and then gives other pictures with other threads
+            self.threads = 1
 
     def __iter__(self) -> Iterator[Frame]:
         place, given = _Place(), 0
@@ -144,15 +146,17 @@ class Decoder:
         frame that may be damaged.
         """
         info, at, sound = self.info, replace(place), place
-        damage = Damage(info.damage)
+        damage = Damage(info.damage, info.codec)
         acceleration = nvdec.acceleration() if self.decoder == "nvdec" else None
         with _decoding(self.uri, threads, acceleration) as (container, stream, errors):
             tick = float(stream.time_base or 0)
-            for picture in _pictures_from(place, seek, container, stream):
-                if errors and (picture is None or picture.is_corrupt or errors.told()):
+            for picture in _pictures_from(place, seek, container, stream, errors):
+                told = errors.told()
+                if threads > 1 and (picture is None or picture.is_corrupt or told):
                     raise _SuspicionError(sound)
-                if picture is None:
+                if picture is None or told - MARKING:
                     damage.lose()
+                if picture is None:
                     continue
                 picture = nvdec.planar(picture)  # noqa: PLW2901 - the same picture
                 if at.index == 0:
@@ -186,7 +190,7 @@ class Decoder:
                     height=info.height,
                 )
                 at.index, at.last, at.end = at.index + 1, time, time + duration
-            if errors and errors.told():
+            if threads > 1 and errors.told():
                 raise _SuspicionError(sound)
         if at.index == 0:
             raise UnreadableVideo(f"{self.uri}: no frame could be decoded", step="decode")
@@ -270,10 +274,9 @@ def _opened(uri: str, acceleration: HWAccel | None = None) -> Iterator[tuple[av.
 @contextmanager
 def _decoding(
     uri: str, threads: int, acceleration: HWAccel | None
-) -> Iterator[tuple[av.container.InputContainer, VideoStream, LibavErrors | None]]:
-    """The same, to be decoded by so many threads; where there are several, with what libav tells of errors."""
-    listening = LibavErrors() if threads > 1 else nullcontext()
-    with _opened(uri, acceleration) as (container, stream), listening as errors:
+) -> Iterator[tuple[av.container.InputContainer, VideoStream, LibavErrors]]:
+    """The same, to be decoded by so many threads, and what libav tells of errors."""
+    with _opened(uri, acceleration) as (container, stream), LibavErrors() as errors:
         context = stream.codec_context
         stream.thread_type = "AUTO"
         context.thread_count = threads
@@ -333,7 +336,7 @@ def _pictures(container: av.container.InputContainer, stream: VideoStream) -> It
     while True:
         try:
             packet = next(packets)
-        except StopIteration:
+        except (StopIteration, IndexError):  # PyAV's at the end, where streams have appeared on the way
             return
         except av.error.FFmpegError:
             yield None
@@ -362,7 +365,7 @@ def says_no_times(container: av.container.InputContainer, stream: VideoStream) -
 
 
 def _pictures_from(
-    place: _Place, seek: bool, container: av.container.InputContainer, stream: VideoStream
+    place: _Place, seek: bool, container: av.container.InputContainer, stream: VideoStream, errors: LibavErrors
 ) -> Iterator[VideoFrame | None]:
     """The same, from this place on. Raises _MissedError where seeking does not lead there."""
     pictures = _pictures(container, stream)
@@ -380,6 +383,7 @@ def _pictures_from(
                 yield picture
                 yield from pictures
                 return
+            errors.told()  # of pictures before the place, some of which cannot be decoded from where seeking led
         raise _MissedError
     passed = 0
     for picture in pictures:

@@ -168,7 +168,7 @@ def _decode(container: av.container.InputContainer, stream: VideoStream) -> Iter
     while True:
         try:
             packet = next(packets)
-        except (StopIteration, av.error.FFmpegError):
+        except (StopIteration, IndexError, av.error.FFmpegError):  # IndexError: streams have appeared on the way
             return
         try:
             for picture in packet.decode():

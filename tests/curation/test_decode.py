@@ -154,6 +154,54 @@ def test_what_is_damaged_does_not_depend_on_the_number_of_threads(tmp_path, writ
     assert told >= 1 + (noise == 2000)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "hole"), [("a.mkv", "libx265", 1500), ("a.webm", "libvpx-vp9", 1500), ("a.mkv", "ffv1", 20)]
+)
+def test_what_libav_tells_of_and_does_not_mark_is_damage(tmp_path, write_video, name, codec, hole):
+    wide = texture(12, 120, 320)
+    options = {"x265-params": "keyint=12:log-level=none"} if codec == "libx265" else {}
+    path = write_video(tmp_path / name, [wide[:, i : i + 160] for i in range(100)], codec=codec, options=options)
+    sound = {round(f.time, 2): f.picture.to_ndarray() for f in Decoder(str(path))}
+    data = bytearray(path.read_bytes())
+    at = len(data) // 2
+    data[at : at + hole] = bytes(hole)
+    path.write_bytes(data)
+    passes = []
+    for threads in (1, 4):
+        decoder = Decoder(str(path), threads)
+        frames = [(f.time, f.damaged_from, f.picture.to_ndarray()) for f in decoder]
+        ((start, end),) = decoder.info.damage
+        assert 0 < start < end < 4
+        kept = [(round(time, 2), picture) for time, damaged_from, picture in frames if not start <= time < end]
+        assert all(np.array_equal(picture, sound[time]) for time, picture in kept)
+        gaps = [b - a for (a, _, _), (b, _, _) in itertools.pairwise(frames) if not start - 0.05 <= a < end]
+        assert max(gaps) < 0.05
+        passes.append([(time, damaged_from) for time, damaged_from, _ in frames])
+    assert passes[0] == passes[1]
+
+
+def test_streams_that_appear_on_the_way_cost_nothing(two_shots, monkeypatch):
+    """PyAV then asks at the end for streams that it does not know."""
+
+    class Surprised:
+        def __init__(self, real):
+            self.real = real
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+        def demux(self, stream):
+            yield from self.real.demux(stream)
+            raise IndexError("list index out of range")
+
+    whole = [f.time for f in Decoder(str(two_shots))]
+    real = av.open
+    monkeypatch.setattr(av, "open", lambda *a, **k: Surprised(real(*a, **k)))
+    decoder = Decoder(str(two_shots))
+    assert [f.time for f in decoder] == whole
+    assert decoder.info.damage == []
+
+
 def test_a_damaged_video_can_be_left_anywhere(tmp_path, write_video):
     """While threads of libav tell of errors, which takes Python's lock."""
     path = write_video(tmp_path / "noise.mp4", [np.roll(texture(5), 4 * i, axis=1) for i in range(60)])
