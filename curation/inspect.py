@@ -23,7 +23,7 @@ from curation.errors import CurationError
 from curation.manifest import Manifest
 from curation.remarks import text_check
 from curation.schema import TABLES, definition_of
-from curation.store import named, read_schema, read_table, remote
+from curation.store import named, place, read_schema, read_table, remote
 
 if TYPE_CHECKING:  # imported where a query runs: see `selection.expressions`
     from duckdb import DuckDBPyConnection
@@ -48,7 +48,26 @@ def readable(folder: str, kind: str = "manifest") -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise CurationError(f"{kind}: {folder!r} cannot be read: {printable(_line(error), 300)}") from error
+        which = _damaged_file(folder)
+        raise CurationError(
+            f"{kind}: {folder!r} cannot be read: {f'{which}: ' * bool(which)}{printable(_line(error), 300)}"
+        ) from error
+
+
+def _damaged_file(folder: str) -> str | None:
+    """The first file of a selection or manifest that cannot be read, below its folder."""
+    kept = [path for name in ("clips.parquet", "rejected.parquet") if (path := place(folder) / name).is_file()]
+    for path in kept:
+        try:
+            read_table(path)
+        except (OSError, pa.ArrowException):
+            return path.name
+    if kept:
+        return None
+    try:
+        return Manifest.find(folder).damaged()
+    except CurationError:
+        return None
 
 
 def score_fields(schema: pa.Schema) -> list[pa.Field]:

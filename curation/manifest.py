@@ -237,12 +237,12 @@ class Manifest:
             if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and "CRC" not in str(error):
                 raise  # a disk or a store that cannot be reached
             raise CurationError(
-                f"manifest: {str(self.root)!r} cannot be read: {self._damaged() or 'a fragment'} is damaged or missing "
+                f"manifest: {str(self.root)!r} cannot be read: {self.damaged() or 'a fragment'} is damaged or missing "
                 f"({str(error).splitlines()[0]}); delete the files of that name in videos, shots, errors and clips, "
                 "and run `rushes curate` again"
             ) from error
 
-    def _damaged(self) -> str | None:
+    def damaged(self) -> str | None:
         """The first fragment that cannot be read, below the manifest's folder."""
         for table in TABLES:
             for path in self.fragments(table):

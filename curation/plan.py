@@ -11,6 +11,7 @@ import math
 import os
 import pickle
 import queue
+import signal
 import sys
 import tempfile
 import threading
@@ -326,7 +327,7 @@ def _ray(config: CurateConfig) -> Iterator[None]:
     )
     for attempt in range(_RAY_ATTEMPTS):
         try:
-            with _without_greeting():
+            with _without_greeting(), _ending_as_before():
                 ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **local)
             break
         except Exception:
@@ -337,6 +338,16 @@ def _ray(config: CurateConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _ending_as_before() -> Iterator[None]:
+    """Ray's own answer to SIGTERM is a native stack trace and an exit: what answered before does so again."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if main else None
+    yield
+    if callable(before):
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

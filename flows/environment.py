@@ -18,6 +18,7 @@ DEFAULTS = {
     # An ephemeral server takes 17 s on an idle laptop and much more on a busy one; Prefect gives up after 20.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread of Ray's that outlives an interrupted run starts another Ray
     # Off, Ray stays on 127.0.0.1; on (its default under Linux), it replaces that by the machine's public address.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "TOKENIZERS_PARALLELISM": "false",

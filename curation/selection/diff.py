@@ -83,21 +83,29 @@ def _kept(folder: str) -> pa.Table:
     try:
         return read_table(path, [c for c in columns if c in pq.read_schema(path).names])
     except (OSError, pa.ArrowException) as error:
-        raise CurationError(f"selection: {folder!r} cannot be read: {str(error).splitlines()[0]}") from error
+        raise _unreadable(path, error) from error
 
 
 def _alone(kept: pa.Table, other: pa.Table, folder: str) -> pa.Table:
     """Clips that `other` lacks, with the reasons that its folder gives; none where it does not know them."""
     missing = kept.select(["clip_id"]).filter(pc.invert(pc.is_in(kept["clip_id"], other["clip_id"])))  # type: ignore[attr-defined]
     columns = ["clip_id", "reasons", "duplicate_of"]
+    path = Path(folder) / "rejected.parquet"
     try:
-        fallen = read_table(Path(folder) / "rejected.parquet", columns)
+        fallen = read_table(path, columns)
     except (OSError, pa.ArrowException) as error:
-        raise CurationError(f"selection: {folder!r} cannot be read: {str(error).splitlines()[0]}") from error
+        raise _unreadable(path, error) from error
     at = pc.index_in(missing["clip_id"], fallen["clip_id"])  # type: ignore[attr-defined]
     for name in columns[1:]:
         missing = missing.append_column(name, fallen[name].take(at))
     return missing
+
+
+def _unreadable(path: Path, error: Exception) -> CurationError:
+    return CurationError(
+        f"selection: {path.name} of {str(path.parent)!r} cannot be read: {str(error).splitlines()[0]}; make the "
+        "selection again with `rushes select`"
+    )
 
 
 def _by_reason(side: str, table: pa.Table) -> list[OnlyIn]:

@@ -54,7 +54,7 @@ def test_what_holds_no_clips_is_said(tmp_path: Path):
     with pytest.raises(CurationError, match="no column uri"):
         clips_of(str(tmp_path))
     (tmp_path / "clips.parquet").write_bytes(b"PAR1")
-    with pytest.raises(CurationError, match=f"^selection: '{tmp_path}' cannot be read"):
+    with pytest.raises(CurationError, match=f"^selection: '{tmp_path}' cannot be read: clips.parquet: "):
         clips_of(str(tmp_path))
 
 

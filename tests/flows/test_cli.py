@@ -7,8 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from curation.demo_footage import encode
 from flows import cli
 
 HEAVY = ("torch", "ray", "prefect", "cv2", "av", "pyarrow", "duckdb", "transformers", "pydantic", "matplotlib", "rich")
@@ -234,6 +236,27 @@ def test_an_interrupt_leaves_130_and_a_hint(tmp_path: Path):
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "run the same command again" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_ray_works_says_so_and_nothing_else(tmp_path: Path, number: signal.Signals):
+    ramp = np.linspace(0, 255, 160).astype(np.uint8)
+    encode(tmp_path / "footage.mp4", (np.tile(np.roll(ramp, i)[None, :, None], (120, 1, 3)) for i in range(100)))
+    # started by a shell in the background, a process ignores Ctrl-C
+    script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from flows import cli; "
+    script += (
+        f"raise SystemExit(cli.main(['curate', {str(tmp_path / 'footage.mp4')!r}, '--out', {str(tmp_path / 'out')!r}]))"
+    )
+    said = tmp_path / "said"
+    with said.open("w") as file, subprocess.Popen([sys.executable, "-c", script], stderr=file, stdout=file) as process:
+        deadline = time.monotonic() + 120
+        while "measuring" not in said.read_text() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 130
+    words = said.read_text()
+    assert "interrupted. Finished shards are kept; run the same command again" in words
+    assert not any(noise in words for noise in ("***", "WARNING", "Traceback", "PC: @"))
 
 
 def test_a_reader_that_leaves_is_no_traceback():
