@@ -17,8 +17,8 @@ MARKING = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3", "
 class Damage:
     """Follows damage from its first sign to the next keyframe that was decoded after it. What neither the container
     nor the decoder notices (a flipped bit that is valid syntax, packets that AVI lost) shows no sign: of twenty bytes
-    overwritten in HEVC six in seven go unnoticed, in VP8 all, in H.264 and MPEG-2 none. Of HEVC libav's threads then
-    make other pictures at every reading."""
+    overwritten in HEVC six in seven go unnoticed, in VP8 and VP9 all, in H.264 and MPEG-2 none. Of HEVC libav's threads
+    then make other pictures at every reading."""
 
     def __init__(self, stretches: list[tuple[float, float]], codec: str) -> None:
         self._stretches = stretches
