@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from curation.progress import Progress, silent
 from curation.store import on_disk, writing
 
 _OURS = re.compile(r"\.lock|\.probe-\d+|\..+\.\d+\.tmp")  # the last two are left by a run that was killed
+_SIGNALS_SEEN_S = 1.0
 _HOW = {"format", "mode", "trim_frames", "crf", "preset", "audio", "clips_per_shard"}
 Row = dict[str, Any]
 
@@ -211,6 +212,8 @@ class _Export:
                 return
             clip, future = waiting.popleft()
             self.failed.pop(clip["clip_id"], None)
+            while not wait([future], _SIGNALS_SEEN_S).done:
+                continue  # Python sees a signal that came just before it began to wait only when it has waited
             try:
                 made = future.result()
             except Exception as error:  # noqa: BLE001 - one clip's failure, of whatever kind, costs no other one
