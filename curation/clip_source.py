@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from curation.decode import Decoder, says_no_times
+from curation.decode import Decoder, pictures_of, says_no_times
 from curation.errors import CurationError
 
 SAME_TIME_S = 1e-4
@@ -84,21 +84,7 @@ def opened(uri: str) -> Iterator[tuple[av.container.InputContainer, VideoStream,
 
 def _pictures(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Every picture that decodes from here on; packets that do not are skipped, as curation skips them."""
-    packets, no_times = container.demux(stream), says_no_times(container, stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, IndexError, av.error.FFmpegError):  # IndexError: streams have appeared on the way
-            return
-        try:
-            for picture in packet.decode():
-                if no_times:
-                    picture.pts = picture.dts
-                yield picture
-        except av.error.EOFError:
-            return
-        except av.error.FFmpegError:
-            continue
+    return (picture for picture in pictures_of(container, stream) if picture is not None)
 
 
 def _rewind(container: av.container.InputContainer, stream: VideoStream, origin: int, ticks: int) -> None:

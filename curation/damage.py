@@ -17,13 +17,13 @@ MARKING = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3", "
 class Damage:
     """Follows damage from its first sign to the next keyframe that was decoded after it. What neither the container
     nor the decoder notices (a flipped bit that is valid syntax, packets that AVI lost) shows no sign: of twenty bytes
-    overwritten in HEVC six in seven go unnoticed, in VP8 and VP9 all, in H.264 and MPEG-2 none. Of HEVC libav's threads
-    then make other pictures at every reading."""
+    overwritten in HEVC six in seven go unnoticed, in VP8 and VP9 all, in H.264 and MPEG-2 none. What libav's
+    threads then make of HEVC may differ from reading to reading."""
 
-    def __init__(self, stretches: list[tuple[float, float]], codec: str) -> None:
+    def __init__(self, stretches: list[tuple[float, float]], codec: str, last: float = 0.0) -> None:
         self._stretches = stretches
         self._marking = codec in MARKING
-        self._last = 0.0  # when the picture before is shown
+        self._last = last  # when the picture before is shown
         self._since: float | None = None
         self._lost = False
         self._pictures = 0  # seen since the last sign

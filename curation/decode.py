@@ -73,8 +73,8 @@ class VideoInfo:
 
 
 def threads_for(cores: int) -> int:
-    """How many threads of libav are for so many cores: one more than it takes by itself, so that those which wait for
-    another's picture leave no core idle."""
+    """How many threads of libav are for so many cores: one more than it takes by itself, with which the pass was faster
+    on two cores."""
     return min(cores + 2, _MOST_THREADS) if cores > 1 else 1
 
 
@@ -146,7 +146,7 @@ class Decoder:
         frame that may be damaged.
         """
         info, at, sound = self.info, replace(place), place
-        damage = Damage(info.damage, info.codec)
+        damage = Damage(info.damage, info.codec, max(0.0, place.last))
         acceleration = nvdec.acceleration() if self.decoder == "nvdec" else None
         with _decoding(self.uri, threads, acceleration) as (container, stream, errors):
             tick = float(stream.time_base or 0)
@@ -330,7 +330,7 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
     )
 
 
-def _pictures(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
+def pictures_of(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
     """Every picture that decodes, in the order in which they are shown; None in place of a packet that does not."""
     packets, no_times = container.demux(stream), says_no_times(container, stream)
     while True:
@@ -368,7 +368,7 @@ def _pictures_from(
     place: _Place, seek: bool, container: av.container.InputContainer, stream: VideoStream, errors: LibavErrors
 ) -> Iterator[VideoFrame | None]:
     """The same, from this place on. Raises _MissedError where seeking does not lead there."""
-    pictures = _pictures(container, stream)
+    pictures = pictures_of(container, stream)
     if seek:
         if place.pts is None or place.hidden:
             raise _MissedError

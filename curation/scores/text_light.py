@@ -33,8 +33,8 @@ class LightText:
 def without_subnormals(weights: Path) -> bytes:
     """An ONNX model with zeros in place of weights below float32's least normal number (1.2e-38).
 
-    PP-OCR's detector has a quarter of a million of them. They change none of its values, and on Intel's processors a
-    multiplication with one takes some hundred times as long: the detector takes four times as long.
+    PP-OCR's detector has a quarter of a million of them. They change none of its values, and with them the detector
+    takes four times as long on an Intel processor.
     """
     import onnx
 

@@ -59,12 +59,10 @@ def columns_of(text: str, schema: pa.Schema, what: str) -> list[str]:
 def hint(name: str, known: Sequence[str]) -> str:
     """The closest of the known names, or some of them."""
     close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
     more = len(known) - _NAMES_TOLD
-    return (
-        f"did you mean {close[0]!r}?"
-        if close
-        else f"there are {', '.join(known[:_NAMES_TOLD])}" + f" and {more} more" * (more > 0)
-    )
+    return f"there are {', '.join(known[:_NAMES_TOLD])}" + f" and {more} more" * (more > 0)
 
 
 def evaluate(table: pa.Table, text: str, what: str, *, truth: bool) -> pa.ChunkedArray:

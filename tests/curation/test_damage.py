@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from curation.damage import LibavErrors
+from curation.damage import Damage, LibavErrors
 from tests.curation.conftest import texture
 from tests.curation.test_decode import spoil
 
@@ -86,3 +86,11 @@ def test_a_concealed_error_counts_and_other_news_does_not():
         assert not errors.told()
         av.logging.log(av.logging.INFO, "h264", "concealing 8 DC, 8 AC, 8 MV errors in P frame")
         assert errors.told()
+
+
+@pytest.mark.parametrize(("codec", "since"), [("hevc", 3.0), ("h264", 3.04)])
+def test_a_reading_that_goes_on_from_a_place_reaches_back_no_further_than_the_picture_before(codec, since):
+    """Where the first thing heard is an error; a decoder that marks its pictures would have marked that one."""
+    damage = Damage([], codec, last=3.0)
+    damage.lose()
+    assert damage.see(av.VideoFrame(16, 16, "yuv420p"), 3.04, 3.04, delay=3) == since
