@@ -1,7 +1,7 @@
 """Cut detection beside PySceneDetect's detectors and TransNetV2, on labelled footage, in one run.
 
     python benchmarks/cuts.py --videos DIR --truth truth.json [--predictions OUT.json] [--quick]
-                             [--weights network.npz] [--files NAME ...]
+                             [--weights network.npz] [--files NAME ...] [--amended]
 
 Truth is a JSON object by file name with `cuts_frames` (first frame of each new shot), `fades` ([ramp start, first dark,
 last dark, ramp end]), `gradual` ([start, end, what]) and `uncertain_cuts` (neither hit nor false). A hard cut is hit by
@@ -9,6 +9,7 @@ a boundary within 2 frames, one to one; a gradual transition by a boundary insid
 transition is never false. Seconds are of the whole pass, decoding included; every detector decodes by itself, but gets
 our decoder and our small pictures, so that the detectors are compared. `as it is` are the seconds of PySceneDetect's
 own `detect`, which reads the video itself.
+The labels of the shared footage lack a few transitions; `--amended` adds them (`footage/labels.py`).
 `--weights` judges the cascade with a network that `fit_transitions.py --hold` fitted without some files, and `--files`
 on those alone.
 """
@@ -28,13 +29,13 @@ from scenedetect.detector import SceneDetector
 from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDetector
 
 from benchmarks.arguments import known_file, labelled_footage, new_file, parser_of, truth_of
+from benchmarks.footage.labels import Labels, amended
 from curation.config import CutSettings
 from curation.cuts import cascade as cascade_module
 from curation.cuts.cascade import Cascade
 from curation.cuts.network import Network
 from curation.decode import Decoder
 
-Labels = dict[str, dict]
 _PEERS: dict[str, Callable[[], SceneDetector]] = {
     "scenedetect content": ContentDetector,
     "scenedetect adaptive": AdaptiveDetector,
@@ -44,12 +45,15 @@ Predictions = dict[str, list[int]]
 
 
 def cascade(path: str) -> list[int]:
-    """Ours: first frame of each new shot; the middle of a gradual transition stands for it."""
+    """Ours: first frame of each new shot; the middle of a gradual transition stands for it. With one that the video's
+    end cuts short no shot begins, unless it has come to black."""
     decoder = Decoder(path)
-    finder, out = Cascade(CutSettings(), decoder.info.fps), []
+    finder, out, last = Cascade(CutSettings(), decoder.info.fps), [], 0
     for frame in decoder:
         out += finder.push(frame.index, frame.time, frame.small_bgr(CutSettings().width_px))
-    return [(t.start_frame + t.end_frame) // 2 for t in out + finder.flush()]
+        last = frame.index
+    out += finder.flush()
+    return [(t.start_frame + t.end_frame) // 2 for t in out if t.kind != "dissolve" or t.end_frame < last]
 
 
 def scenedetect(make: Callable[[], SceneDetector]) -> Callable[[str], list[int]]:
@@ -130,8 +134,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="leave TransNetV2 out, which takes minutes")
     parser.add_argument("--weights", type=known_file, metavar="FILE", help="of the cascade's network")
     parser.add_argument("--files", nargs="+", metavar="NAME", help="judge these alone; all if none is named")
+    parser.add_argument("--amended", action="store_true", help="add what the labels of the shared footage lack")
     args = parser.parse_args()
     truth = truth_of(parser, args)
+    truth = amended(truth) if args.amended else truth
     if args.files:
         truth = {name: labels for name, labels in truth.items() if name in args.files}
         if absent := set(args.files) - set(truth):

@@ -32,6 +32,7 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDe
 from benchmarks import cuts
 from benchmarks.arguments import at_least_one, known_file, labelled_footage, parser_of, truth_of
 from benchmarks.footage.bank import NO_SHOTS, labelled_transitions, stretches
+from benchmarks.footage.labels import Labels, amended
 from curation.config import CutSettings
 from curation.cuts.cascade import Cascade
 from curation.decode import Decoder
@@ -56,9 +57,10 @@ class Footage:
     distractions: list[tuple[int, int, str]] = field(default_factory=list)  # first, last frame and what it is
 
 
-def real_shots(videos: Path, truth: dict[str, dict], part: str) -> list[tuple[str, Shot]]:
+def real_shots(videos: Path, truth: Labels, part: str) -> list[tuple[str, Shot]]:
     """The transition-free stretches of the labelled files (of every other one for `tune` and `held`), as (file, shot)
     with 20 frames at least. Frames beside a labelled transition are left out."""
+    truth = amended(truth)
     names = sorted(n for n in truth if not n.startswith("odd/") and n not in NO_SHOTS | _STILLS)
     names = names[{"tune": 0, "held": 1, "all": 0}[part] :: 1 if part == "all" else 2]
     out: list[tuple[str, Shot]] = []

@@ -20,6 +20,7 @@ import numpy as np
 from scenedetect.common import FrameTimecode
 from scenedetect.detectors import ContentDetector
 
+from benchmarks.footage.labels import Labels, amended
 from benchmarks.footage.shots import SHOT_HEIGHT, SHOT_WIDTH, Bank, save
 from curation.config import CutSettings
 from curation.cuts.cascade import Cascade
@@ -37,7 +38,6 @@ _TEXTURES = 24
 _SMALLEST_PHOTOGRAPH = 150  # pixels of its shorter side; less is an icon
 # Labelled files that give no shots: ramps and flat colours, and a trailer that is there twice.
 NO_SHOTS = {"synthetic_fades.mp4", "three_colours.mp4", "sintel_trailer_10s.mp4"}
-_UNLABELLED = {"photos_with_fades.mp4": [(525, 562)]}  # transitions that the labels lack
 
 
 def stretches(
@@ -65,10 +65,11 @@ def labelled_transitions(labels: dict) -> list[tuple[int, int]]:
     return closed + [(g[0] - 2, g[1] + 2) for g in labels["gradual"]]
 
 
-def build_bank(folders: list[Path], truth: dict[str, dict], stills: Path | None) -> Bank:
+def build_bank(folders: list[Path], truth: Labels, stills: Path | None) -> Bank:
     """The shots of all videos under the folders, labelled ones by `truth`, and of the photographs under `stills`.
     Names are paths below the folder. Files that cannot be read are told of on stderr and left out."""
     bank: Bank = {}
+    truth = amended(truth)
     for folder in folders:
         for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
             name = path.relative_to(folder).as_posix()
@@ -112,8 +113,7 @@ def _photographs(folder: Path) -> Bank:
 
 def _labelled_shots(path: Path, labels: dict) -> list[np.ndarray]:
     frames = (_reduced(frame.small_bgr(256)) for frame in Decoder(str(path)))
-    closed = labelled_transitions(labels) + _UNLABELLED.get(path.name, [])
-    return list(stretches(frames, closed, _SHORTEST, _LONGEST))
+    return list(stretches(frames, labelled_transitions(labels), _SHORTEST, _LONGEST))
 
 
 def _unlabelled_shots(path: Path) -> list[np.ndarray]:

@@ -33,7 +33,7 @@ from curation.cuts.transitions import (
 )
 from curation.cuts.transnet import TransNet
 
-RULES = 3  # counted up when the same footage and settings give other transitions
+RULES = 4  # counted up when the same footage and settings give other transitions
 _NEIGHBOURS = 6  # frames on each side of a hard-cut suspect that its isolation is measured against
 _STEP = 4.0  # how many times its surroundings' a step of the signature must be, where the detector sees nothing
 _NETWORK_FPS = 30  # of faster footage the network sees every second frame, or fewer

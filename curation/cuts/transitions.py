@@ -16,6 +16,7 @@ _SIGNATURE = (32, 18)
 _RAMP = 32  # frames that one side of a fade is followed
 _SHORTEST_RAMP = 4  # frames; less is a cut, blurred by the codec
 _FLASH = 8  # frames within which a flash is over
+_PLAIN = 3  # grey levels that a blank frame's deviate by; a picture at night may do so by six
 _BESIDE = (3, 5, 7)  # frames from the middle of a quick transition, at which the two sides are compared
 _SPANS = (4, 6)  # frames from it, between which the picture must have become another
 QUICK = 3 * max(_SPANS)  # frames on each side that the test of quick transitions looks at
@@ -144,7 +145,7 @@ def fades(window: Sequence[Signature]) -> list[tuple[int, int]]:
 def _blank(luma: np.ndarray) -> bool:
     """Whether a frame (h, w) is black or white all over."""
     mean, deviation = cv2.meanStdDev(luma)
-    return bool(deviation[0, 0] < 6 and not 40 < mean[0, 0] < 215)
+    return bool(deviation[0, 0] < _PLAIN and not 40 < mean[0, 0] < 215)
 
 
 def _ramp(far: np.ndarray, rest: float) -> int:

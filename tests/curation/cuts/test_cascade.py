@@ -136,7 +136,7 @@ def test_labelled_footage(shared_videos, truth):
     nothing of footage that it has not seen."""
     labelled = {n: v for n, v in truth.items() if not n.startswith("odd/") and n != "static_text_61s.mp4"}
     reached = score({name: cascade(str(shared_videos / name)) for name in labelled}, labelled)
-    assert reached["F1"] >= 0.95
+    assert reached["F1"] >= 0.96
     assert reached["gradual"] >= 0.9
 
 

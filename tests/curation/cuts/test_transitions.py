@@ -91,3 +91,13 @@ def test_a_fade_in_alone_is_one():
     ((first, last),) = fades(run([A * 0] * 10 + [A * w for w in np.linspace(0, 1, 20)] + [A] * 10))
     assert first < 11
     assert 22 <= last <= 31
+
+
+@given(contrast=st.floats(3.3, 6), cut=st.booleans())
+def test_a_dark_picture_is_not_blank(contrast, cut):
+    """At night a picture may deviate by a few grey levels only; what leads to it is no fade."""
+    night = 24 + contrast / signature(texture(2)).luma.std() * (B - B.mean())
+    ramp = [] if cut else [A * (1 - w) + night * w for w in np.linspace(0, 1, 12)]
+    pictures = run([A] * 30 + ramp + [night] * 60)
+    assert not any(s.blank for s in pictures[-60:])
+    assert fades(pictures) == []
