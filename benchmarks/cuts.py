@@ -9,7 +9,7 @@ a boundary within 2 frames, one to one; a gradual transition by a boundary insid
 transition is never false. Seconds are of the whole pass, decoding included; every detector decodes by itself, but gets
 our decoder and our small pictures, so that the detectors are compared. `as it is` are the seconds of PySceneDetect's
 own `detect`, which reads the video itself.
-The labels of the shared footage lack a few transitions; `--amended` adds them (`footage/labels.py`).
+The labels of the shared footage lack a few transitions; `--amended` judges with those, too (`footage/labels.py`).
 `--weights` judges the cascade with a network that `fit_transitions.py --hold` fitted without some files, and `--files`
 on those alone.
 """
@@ -124,6 +124,11 @@ def score(predictions: Predictions, truth: Labels) -> dict[str, float]:
     }
 
 
+def row(scores: dict[str, float]) -> str:
+    """What `score` gives, in columns."""
+    return f"{scores['precision']:10.3f}{scores['recall']:8.3f}{scores['F1']:7.3f}{scores['gradual']:9.2f}"
+
+
 def main() -> None:
     """Measure and print."""
     parser = parser_of(__doc__)
@@ -134,10 +139,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="leave TransNetV2 out, which takes minutes")
     parser.add_argument("--weights", type=known_file, metavar="FILE", help="of the cascade's network")
     parser.add_argument("--files", nargs="+", metavar="NAME", help="judge these alone; all if none is named")
-    parser.add_argument("--amended", action="store_true", help="add what the labels of the shared footage lack")
+    parser.add_argument("--amended", action="store_true", help="also with what the labels lack added")
     args = parser.parse_args()
     truth = truth_of(parser, args)
-    truth = amended(truth) if args.amended else truth
     if args.files:
         truth = {name: labels for name, labels in truth.items() if name in args.files}
         if absent := set(args.files) - set(truth):
@@ -158,13 +162,11 @@ def main() -> None:
         began = time.perf_counter()
         found = {video: find(str(args.videos / video)) for video in truth}
         seconds = time.perf_counter() - began
-        s = score(found, truth)
         videos = [str(args.videos / video) for video in truth]
         alone = f"{as_it_is(_PEERS[name], videos):10.1f}" if name in _PEERS else ""
-        print(
-            f"{name:24s}{s['precision']:10.3f}{s['recall']:8.3f}{s['F1']:7.3f}{s['gradual']:9.2f}{seconds:9.1f}{alone}",
-            flush=True,
-        )
+        print(f"{name:24s}{row(score(found, truth))}{seconds:9.1f}{alone}", flush=True)
+        if args.amended:
+            print(f"{'    labels amended':24s}{row(score(found, amended(truth)))}", flush=True)
         if name == "rushes cascade" and args.predictions:
             args.predictions.write_text(json.dumps(found, indent=1))
 

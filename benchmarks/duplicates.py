@@ -35,6 +35,7 @@ from PIL import Image
 
 from benchmarks.arguments import FOOTAGE, at_least_one, known_folder, parser_of, videos_in
 from curation.config import CurateConfig, DuplicateSettings
+from curation.cuts.cascade import RULES
 from curation.cuts.network import weights_sha256
 from curation.decode import Decoder
 from curation.duplicates import table as duplicates
@@ -156,7 +157,7 @@ def remembered(path: Path, work: Path) -> list[dict[str, Any]]:
 def _settings() -> str:
     """A name of all that a row depends on beside the video."""
     config = CurateConfig(videos="any")
-    what = [config.cuts.model_dump(), config.clips.model_dump(), weights_sha256(), PerceptualHash().definition]
+    what = [RULES, config.cuts.model_dump(), config.clips.model_dump(), weights_sha256(), PerceptualHash().definition]
     return hashlib.blake2b(json.dumps(what, sort_keys=True, default=str).encode(), digest_size=6).hexdigest()
 
 

@@ -310,7 +310,7 @@ def report(name: str, find: Callable[[str], list[int]], films: dict[str, Footage
     found = {path: find(path) for path in films}
     seconds = time.perf_counter() - began
     s = cuts.score(found, {path: film.labels for path, film in films.items()})
-    print(f"{name:24s}{s['precision']:10.3f}{s['recall']:8.3f}{s['F1']:7.3f}{s['gradual']:9.2f}{seconds:9.1f}")
+    print(f"{name:24s}{cuts.row(s)}{seconds:9.1f}")
     parts = [by_kind(found[path], film) for path, film in films.items()]
     hit, false = sum((p[0] for p in parts), Counter[str]()), sum((p[1] for p in parts), Counter[str]())
     total = Counter(kind for film in films.values() for kind in film.kinds.values())
