@@ -17,6 +17,7 @@ _RAMP = 32  # frames that one side of a fade is followed
 _SHORTEST_RAMP = 4  # frames; less is a cut, blurred by the codec
 _FLASH = 8  # frames within which a flash is over
 _PLAIN = 3  # grey levels that a blank frame's deviate by; a picture at night may do so by six
+_SPOT, _SPOTS = 20, 1e-3  # grey levels by which a spot stands out; share of the frame from which spots are a picture
 _BESIDE = (3, 5, 7)  # frames from the middle of a quick transition, at which the two sides are compared
 _SPANS = (4, 6)  # frames from it, between which the picture must have become another
 QUICK = 3 * max(_SPANS)  # frames on each side that the test of quick transitions looks at
@@ -43,19 +44,22 @@ class Transition:
 @dataclass(frozen=True, slots=True)
 class Signature:
     """A frame as the tests see it: luma (18, 32) and colour (18, 32, 3) as float32 of 0 to 255; `blank` is black or
-    white all over."""
+    white all over, `spotted` all but for small things such as stars or a line of text."""
 
     index: int
     time: float
     luma: np.ndarray
     colour: np.ndarray
     blank: bool
+    spotted: bool
 
     @classmethod
     def of(cls, index: int, time: float, bgr: np.ndarray) -> "Signature":
         colour = cv2.resize(bgr, _SIGNATURE, interpolation=cv2.INTER_AREA).astype(np.float32)
         luma = colour @ _BGR_TO_LUMA
-        return cls(index, time, luma, colour, _blank(luma))
+        plain = _blank(luma)
+        spotted = plain and _spotted(bgr, float(luma.mean()))
+        return cls(index, time, luma, colour, plain and not spotted, spotted)
 
 
 def likeness(a: np.ndarray, b: np.ndarray) -> float:
@@ -123,7 +127,8 @@ def fades(window: Sequence[Signature]) -> list[tuple[int, int]]:
     a ramp on at least one side of it. A cut to black has none; a flash leads back to the picture before.
     """
     luma = without_bars(np.stack([s.luma for s in window]))
-    edges = np.flatnonzero(np.diff([_blank(frame) for frame in luma], prepend=False, append=False))
+    blank = [_blank(frame) and not s.spotted for frame, s in zip(luma, window, strict=True)]
+    edges = np.flatnonzero(np.diff(blank, prepend=False, append=False))
     out: list[tuple[int, int]] = []
     for first, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         last = stop - 1
@@ -146,6 +151,12 @@ def _blank(luma: np.ndarray) -> bool:
     """Whether a frame (h, w) is black or white all over."""
     mean, deviation = cv2.meanStdDev(luma)
     return bool(deviation[0, 0] < _PLAIN and not 40 < mean[0, 0] < 215)
+
+
+def _spotted(bgr: np.ndarray, ground: float) -> bool:
+    """Whether small things stand out from a frame's ground that are lost where it is reduced."""
+    apart = cv2.absdiff(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), (ground, 0.0, 0.0, 0.0))
+    return bool(cv2.countNonZero(cv2.compare(apart, _SPOT, cv2.CMP_GT)) > _SPOTS * apart.size)
 
 
 def _ramp(far: np.ndarray, rest: float) -> int:
