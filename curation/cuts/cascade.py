@@ -18,6 +18,7 @@ from scenedetect.detector import SceneDetector
 from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDetector
 
 from curation.config import CutSettings
+from curation.cuts.motion import is_motion, reduced
 from curation.cuts.network import REACH, fitted
 from curation.cuts.transitions import (
     QUICK,
@@ -46,6 +47,7 @@ _LONGEST_OPEN = 720  # frames after which it is decided in any case
 _GAP, _SHORTEST = 4, 4  # frames: breaks in a gradual transition that are bridged, and its least length
 _SURE_CUT, _NO_CUT = 1.2, -4.0  # log-odds with which the network overrules the tests
 _LONG, _SIDE, _SAME = 8, 4, 0.88  # frames, frames, likeness: see `_leads_back`; in a dissolve neighbours are alike too
+_QUICK_MOVE, _BESIDE = 24, 6  # frames of a stretch, at most; frames from it: see `_moves`
 _PIECE = 12  # frames that must be left of a gradual transition beside a fade
 _PEAK, _AROUND = 6, 4  # frames: see `_quick`
 # the least log-odds of a cut, likeness and isolation: the less the network says, the more the pictures must
@@ -98,6 +100,7 @@ class _Seen:
     content: float  # HSV change to the frame before
     step: float  # change of signature
     suspect: bool | None  # None: no hard cut; False: our own cue suspects one; True: the detector does
+    grey: np.ndarray  # for `motion`
     picture: np.ndarray  # for TransNetV2, where it is asked
     cut: float = _UNSEEN  # the network's log-odds
     gradual: float = _UNSEEN
@@ -137,7 +140,8 @@ class Cascade:
         # in noise every frame differs from the next; only the reduced picture steps where there is a cut
         stepped = last is not None and step >= 8 and step >= 2 * last.step
         picture = self._transnet.reduced(bgr) if self._transnet else _NONE
-        self._frames.append(_Seen(signature, self._adaptive.content, step, False if stepped else None, picture))
+        suspect = False if stepped else None
+        self._frames.append(_Seen(signature, self._adaptive.content, step, suspect, reduced(bgr), picture))
         for hit in hits:
             if hit >= self._first:
                 self._at(hit).suspect = True
@@ -243,7 +247,7 @@ class Cascade:
                 taken += [(start + a, start + b) for a, b in fades(window[start - begin : stop - begin])]
             for a, b in self._gradual(start, stop):
                 blank = any(s.blank for s in window[a - begin : b - begin])
-                if not blank and b - a >= _LONG * self._stride and self._leads_back(a, b):
+                if not blank and (self._leads_back(a, b) or self._moves(a, b)):
                     explained.append((a, b))
                     continue
                 for c, d in _without(a, b, taken):
@@ -271,13 +275,23 @@ class Cascade:
                 self._doubts.append((frame.signature.time, odds))
 
     def _leads_back(self, first: int, past: int) -> bool:
-        """Whether the picture after a stretch is the one before it: the light changed, or something passed."""
+        """Whether the picture after a long stretch is the one before it: the light changed, or something passed."""
+        if past - first < _LONG * self._stride:
+            return False
         before = range(max(self._first, first - _SIDE), max(self._first + 1, first - 1))
         last = self._first + len(self._frames) - 1
         after = range(min(last, past + 1), min(last, past + _SIDE) + 1)
         luma = without_bars(np.stack([self._at(i).signature.luma for i in (*before, *after)]))
         sides = luma[: len(before)], luma[len(before) :]
         return max(likeness(a, b) for a in sides[0] for b in sides[1]) > _SAME
+
+    def _moves(self, first: int, past: int) -> bool:
+        """Whether what is seen a little before a short stretch can be followed to a little after it."""
+        if past - first > _QUICK_MOVE * self._stride:
+            return False
+        beside = _BESIDE * self._stride
+        low, high = max(self._first, first - beside), min(self._first + len(self._frames), past + beside)
+        return is_motion([self._at(i).grey for i in range(low, high, self._stride)])
 
     def _transition(self, kind: Kind, first: int, last: int) -> Transition:
         last = min(last, self._first + len(self._frames) - 1)
