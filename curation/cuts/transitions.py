@@ -155,8 +155,8 @@ def _blank(luma: np.ndarray) -> bool:
 
 def _spotted(bgr: np.ndarray, ground: float) -> bool:
     """Whether small things stand out from a frame's ground that are lost where it is reduced."""
-    apart = cv2.absdiff(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), (ground, 0.0, 0.0, 0.0))
-    return bool(cv2.countNonZero(cv2.compare(apart, _SPOT, cv2.CMP_GT)) > _SPOTS * apart.size)
+    apart = np.abs(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY) - ground)
+    return bool(np.count_nonzero(apart > _SPOT) > _SPOTS * apart.size)
 
 
 def _ramp(far: np.ndarray, rest: float) -> int:
