@@ -6,6 +6,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from curation.cuts.transitions import likeness
+
 SIZE = 128, 72  # pixels of the pictures
 _POINTS, _APART = 150, 4  # at most so many, so many pixels apart
 _WINDOW, _PATCH = 9, 4  # pixels across; pixels on each side
@@ -62,6 +64,4 @@ def _alike(first: np.ndarray, a: np.ndarray, last: np.ndarray, b: np.ndarray) ->
         cv2.getRectSubPix(picture, (size, size), (float(p[0]), float(p[1]))).astype(np.float32)
         for picture, p in ((first, a), (last, b))
     )
-    one, other = one - one.mean(), other - other.mean()
-    # one grey level of noise a pixel keeps flat patches from correlating by chance
-    return float((one * other).sum()) > _ALIKE * (float(np.sqrt((one * one).sum() * (other * other).sum())) + one.size)
+    return likeness(one, other) > _ALIKE
