@@ -78,7 +78,7 @@ def bare_decode(film: str) -> Run:
 def planes(film: str) -> Run:
     """Decoding, and the small pictures that the detectors see: what is left to them of the pass."""
     from curation.config import CutSettings
-    from curation.decode import Decoder, ahead
+    from curation.video.decoder import Decoder, ahead
 
     watch, width = Watch(), CutSettings().width_px
     for frame in ahead(Decoder(film)):

@@ -34,7 +34,7 @@ from curation.config import CutSettings
 from curation.cuts import cascade as cascade_module
 from curation.cuts.cascade import Cascade
 from curation.cuts.network import Network
-from curation.decode import Decoder
+from curation.video.decoder import Decoder
 
 _PEERS: dict[str, Callable[[], SceneDetector]] = {
     "scenedetect content": ContentDetector,

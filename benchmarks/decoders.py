@@ -24,14 +24,14 @@ import numpy as np
 
 from benchmarks.arguments import at_least_one, known_file, parser_of
 from curation.config import CurateConfig
-from curation.decode import Decoder
 from curation.engine import Clip, VideoPass
-from curation.nvdec import obstacle
 from curation.scores.aesthetics import TechnicalQuality
 from curation.scores.base import Scored, run_scorer
 from curation.scores.continuity import Continuity
 from curation.scores.duplicates import PerceptualHash
 from curation.scores.motion import Motion
+from curation.video.decoder import Decoder
+from curation.video.nvdec import obstacle
 
 DECODERS = ("cpu", "nvdec")
 

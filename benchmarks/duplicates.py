@@ -37,7 +37,6 @@ from benchmarks.arguments import FOOTAGE, at_least_one, known_folder, parser_of,
 from curation.config import CurateConfig, DuplicateSettings
 from curation.cuts.cascade import RULES
 from curation.cuts.network import weights_sha256
-from curation.decode import Decoder
 from curation.duplicates import table as duplicates
 from curation.engine import VideoPass
 from curation.errors import UnreadableVideo
@@ -45,6 +44,7 @@ from curation.manifest import Manifest, Shard
 from curation.schema import CLIP_IDENTITY, score_field
 from curation.scores.duplicates import PerceptualHash, informative
 from curation.sources import identify
+from curation.video.decoder import Decoder
 
 LONG_SIDE = 480  # of the copies before they are scaled
 Frames = list[np.ndarray]

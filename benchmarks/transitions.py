@@ -35,7 +35,7 @@ from benchmarks.footage.bank import NO_SHOTS, labelled_transitions, stretches
 from benchmarks.footage.labels import Labels, amended
 from curation.config import CutSettings
 from curation.cuts.cascade import Cascade
-from curation.decode import Decoder
+from curation.video.decoder import Decoder
 
 WIDTH, HEIGHT, FPS = 256, 144, 25
 _STILLS = {"static_text_61s.mp4", "photos_with_fades.mp4"}  # whose shots say nothing about motion

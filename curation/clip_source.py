@@ -17,8 +17,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from curation.decode import Decoder, pictures_of, says_no_times
 from curation.errors import CurationError
+from curation.video.decoder import Decoder, pictures_of, says_no_times
 
 SAME_TIME_S = 1e-4
 _MAX_REORDERED = 16  # H.264 and HEVC let no more packets come before one that is shown earlier

@@ -20,12 +20,12 @@ from curation.clips import Span, Splitter, clip_id
 from curation.config import CurateConfig, Profile
 from curation.cuts.cascade import Cascade
 from curation.cuts.transitions import Transition
-from curation.decode import Decoder, VideoInfo, ahead
-from curation.frame import Frame, Still
 from curation.scores.base import ClipFrames, Failure
 from curation.scores.duplicates import difference_hash
 from curation.scores.motion import flow_map
 from curation.sources import identify
+from curation.video.decoder import Decoder, VideoInfo, ahead
+from curation.video.frame import Frame, Still
 
 _KEYFRAME_THUMBNAIL_GAP_S = 0.25  # intra-only codecs make every frame a keyframe
 _UNIFORM_FRAMES = 8  # that VideoBLIP looks at

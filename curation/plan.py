@@ -30,7 +30,6 @@ from curation import sources
 from curation.alone import ATTEMPTS, limited, measure_alone
 from curation.collect import Collector, Failures, Task, clip_row, end_of
 from curation.config import CurateConfig
-from curation.decode import threads_for
 from curation.duplicates import table as duplicates
 from curation.engine import Clip, VideoPass
 from curation.errors import CurationError, UnreadableVideo
@@ -42,6 +41,7 @@ from curation.scores import scorers_for
 from curation.scores.base import Failure, Scored, Scorer, run_scorer
 from curation.stages import BOOKED, Node, Stage, reader_share, stages_for, trimmed
 from curation.store import place
+from curation.video.decoder import threads_for
 from curation.weights import require
 
 _GREETING = b"Set ray log level from environment variable"

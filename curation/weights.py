@@ -439,7 +439,7 @@ def _check_endpoint(name: str) -> Check:
 
 def _check_card_decoder() -> Check:
     """Can videos be decoded on a card? Of a cluster's other machines this one cannot tell: Ray counts their cards."""
-    from curation.nvdec import obstacle
+    from curation.video.nvdec import obstacle
 
     address = os.environ.get("RAY_ADDRESS", "")
     if address and not address.startswith(("127.", "localhost", "local")):

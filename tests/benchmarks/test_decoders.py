@@ -47,7 +47,7 @@ def test_what_differs_is_named(film: str):
 def test_faults_are_said_before_any_work(
     args: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("curation.nvdec.cards", lambda: 0)
+    monkeypatch.setattr("curation.video.nvdec.cards", lambda: 0)
     monkeypatch.setattr(sys, "argv", ["decoders", *args])
     with pytest.raises(SystemExit) as left:
         decoders.main()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.transitions import FPS, HEIGHT, WIDTH, Footage, _encode, by_kind, synthesise
-from curation.decode import Decoder
+from curation.video.decoder import Decoder
 
 
 def flat_shots() -> list[tuple[str, np.ndarray]]:

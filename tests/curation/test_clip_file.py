@@ -13,8 +13,8 @@ import pytest
 
 from curation.clip_file import ClipFile, copy, reencode
 from curation.clip_source import ClipError, Piece, Stopped, frames_of
-from curation.decode import Decoder
 from curation.errors import CurationError
+from curation.video.decoder import Decoder
 
 
 def piece_of(path: Path, first: int, last: int | None = None) -> tuple[Piece, list[np.ndarray], list[float]]:

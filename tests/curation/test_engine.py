@@ -6,14 +6,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from tests.curation.test_decode import spoil
 
 from curation import engine
 from curation.config import ClipSettings, CurateConfig, CutSettings
-from curation.decode import Decoder
 from curation.engine import VideoPass, open_clips
 from curation.scores.duplicates import difference_hash
+from curation.video.decoder import Decoder
 from tests.curation.conftest import texture
-from tests.curation.test_decode import spoil
 
 
 def config(**more) -> CurateConfig:

@@ -26,12 +26,12 @@ from curation.clip_file import ClipFile, reencode
 from curation.clip_source import Piece, Stopped
 from curation.clips import Splitter, clip_id
 from curation.config import ClipSettings, ExportConfig
-from curation.decode import Decoder
 from curation.errors import CurationError
 from curation.export import export
 from curation.manifest import Manifest, Shard, stored
 from curation.schema import CLIP_IDENTITY, TABLES, score_field
 from curation.sources import identify
+from curation.video.decoder import Decoder
 
 SCHEMA = pa.schema(
     [

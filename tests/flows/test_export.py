@@ -11,10 +11,10 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from curation.config import ExportConfig
-from curation.decode import Decoder
 from curation.manifest import Manifest, Shard
 from curation.schema import CLIP_IDENTITY
 from curation.sources import identify
+from curation.video.decoder import Decoder
 from flows.export import export, written
 
 SCHEMA = pa.schema([*CLIP_IDENTITY, pa.field("caption_fused", pa.string())])

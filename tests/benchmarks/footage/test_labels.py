@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.footage.labels import amended
-from curation.decode import Decoder
+from curation.video.decoder import Decoder
 
 
 def test_labels_are_added_in_order_and_nothing_else_changes() -> None:

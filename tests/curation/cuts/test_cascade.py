@@ -8,7 +8,7 @@ from scenedetect.detectors import AdaptiveDetector
 from benchmarks.cuts import cascade, score
 from curation.config import CutSettings
 from curation.cuts.cascade import Cascade, _Adaptive
-from curation.decode import Decoder
+from curation.video.decoder import Decoder
 from tests.curation.conftest import texture
 
 FPS = 25

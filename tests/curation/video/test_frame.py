@@ -7,8 +7,8 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
-from curation.decode import Decoder
-from curation.frame import Frame
+from curation.video.decoder import Decoder
+from curation.video.frame import Frame
 from tests.curation.conftest import texture
 
 BT709, BT601, UNTAGGED = 1, 5, 2

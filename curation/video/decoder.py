@@ -21,10 +21,10 @@ from av.codec.hwaccel import HWAccel
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from curation import nvdec
-from curation.damage import MARKING, Damage, LibavErrors
 from curation.errors import UnreadableVideo
-from curation.frame import Frame
+from curation.video import nvdec
+from curation.video.damage import MARKING, Damage, LibavErrors
+from curation.video.frame import Frame
 
 _MAX_SIDE_PX = 16384
 _MAX_PIXELS = 1 << 26  # 8192 x 8192: a picture takes 200 MB and more, and a decoder holds several

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from curation.decode import Decoder, ahead, threads_for
 from curation.errors import UnreadableVideo
+from curation.video.decoder import Decoder, ahead, threads_for
 from tests.curation.conftest import texture
 
 

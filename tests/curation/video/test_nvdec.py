@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from av.codec.hwaccel import hwdevices_available
 
-from curation import nvdec
 from curation.config import CurateConfig
-from curation.decode import Decoder
 from curation.engine import open_clips
 from curation.errors import CurationError
 from curation.scores.accelerator import cards
+from curation.video import nvdec
+from curation.video.decoder import Decoder
 
 
 def decoded(path, accel=None):
