@@ -1,0 +1,334 @@
+"""Color of a video frame: read its tags, and convert HDR and wide-gamut frames to SDR.
+
+Scores, training and re-encoding all expect SDR with BT.709 primaries. Ordinary SDR frames need only the matrix of
+their tags. PQ, HLG, BT.2020 and P3 frames are converted in linear light. See docs/color.md.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+
+from curation.errors import UnreadableVideo
+
+# ffprobe's names of the code points in ITU-T H.273
+_PRIMARIES = {
+    1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020", 10: "smpte428",
+    11: "smpte431", 12: "smpte432", 22: "ebu3213",
+}  # fmt: skip
+_TRANSFERS = {
+    1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "linear", 9: "log100", 10: "log316",
+    11: "iec61966-2-4", 12: "bt1361e", 13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084",
+    17: "smpte428", 18: "arib-std-b67",
+}  # fmt: skip
+_MATRICES = {
+    0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc",
+    10: "bt2020c", 11: "smpte2085", 12: "chroma-derived-nc", 13: "chroma-derived-c", 14: "ictcp", 15: "ipt-c2",
+    16: "ycgco-re", 17: "ycgco-ro",
+}  # fmt: skip
+
+_RED_BLUE = {
+    "bt709": (0.2126, 0.0722), "fcc": (0.30, 0.11), "bt470bg": (0.299, 0.114), "smpte170m": (0.299, 0.114),
+    "smpte240m": (0.212, 0.087), "bt2020nc": (0.2627, 0.0593),
+}  # fmt: skip
+"""Weights of red and blue in luma (ITU-T H.273, table 4)."""
+
+_D65, _DCI = (0.3127, 0.3290), (0.314, 0.351)
+_CHROMATICITIES = {  # red, green, blue, white as CIE 1931 (x, y); ITU-T H.273, table 2
+    "bt709": ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), _D65),
+    "bt2020": ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046), _D65),
+    "smpte431": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), _DCI),
+    "smpte432": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), _D65),
+}
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+_WIDE = frozenset(_CHROMATICITIES) - {"bt709"}
+_HDR = frozenset({"smpte2084", "arib-std-b67"})
+_MATRIX_OF_PRIMARIES = {"bt709": "bt709", "bt470bg": "bt470bg", "smpte170m": "smpte170m", "bt2020": "bt2020nc"}
+_PRIMARIES_OF_MATRIX = {"bt709": "bt709", "bt470bg": "bt470bg", "smpte240m": "smpte240m", "bt2020nc": "bt2020"}
+
+_REFUSED = {
+    "bt2020c": "BT.2020 constant luminance",
+    "smpte2085": "Y'D'zD'x (SMPTE ST 2085)",
+    "chroma-derived-nc": "a matrix derived from primaries that have none",
+    "chroma-derived-c": "chromaticity-derived constant luminance",
+    "ictcp": "ICtCp",
+    "ipt-c2": "IPT-PQ-c2 (Dolby Vision profile 5)",
+    "ycgco-re": "reversible YCgCo (YCgCo-Re)",
+    "ycgco-ro": "reversible YCgCo (YCgCo-Ro)",
+}
+
+_WHITE_NITS = 203.0
+"""Luminance of diffuse white in HDR, which becomes SDR white (ITU-R BT.2408, table 1)."""
+_HLG_NITS = 1000.0
+_GAMMA = 2.4
+_KNEE = 0.5
+"""Light below this share of SDR white is not compressed by the tone mapping."""
+_OVERSHOOT = 1.1
+"""Values up to this factor over SDR white are taken for ringing of the codec, not for highlights."""
+_PEAK_SHARE = 0.999
+_STEPS = 65535
+_ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+@dataclass(frozen=True)
+class Color:
+    """Color description of a frame, in ffprobe's names, with untagged values resolved (see `color_of`)."""
+
+    primaries: str
+    transfer: str
+    matrix: str
+    full_range: bool
+
+    @property
+    def is_hdr(self) -> bool:
+        return self.transfer in _HDR
+
+    @property
+    def is_wide_gamut(self) -> bool:
+        return self.primaries in _WIDE
+
+    @property
+    def is_plain_sdr(self) -> bool:
+        """Whether the matrix and range alone give SDR RGB, as in ffmpeg's conversion to rgb24."""
+        return not (self.is_hdr or self.is_wide_gamut or self.transfer in {"linear", "log100", "log316"})
+
+
+def color_of(frame: VideoFrame) -> Color:
+    """Color of a frame from its tags.
+
+    Untagged values are resolved as follows:
+
+    - matrix: gbr for RGB formats; bt2020nc where the transfer is PQ or HLG or the primaries are BT.2020; otherwise
+      smpte170m (BT.601) at every size, as swscale does. A gbr tag on a YUV format counts as untagged.
+    - transfer: bt709.
+    - primaries: those of the matrix; bt2020 where the transfer is PQ or HLG; otherwise smpte170m, or bt709 for RGB.
+    - range: full for RGB, yuvj and grey formats, otherwise video range.
+
+    Raises UnreadableVideo for a matrix that is not supported.
+    """
+    name = frame.format.name
+    transfer = _TRANSFERS.get(frame.color_trc, "bt709")
+    primaries = _PRIMARIES.get(frame.color_primaries)
+    matrix = "gbr" if frame.format.is_rgb else _MATRICES.get(frame.colorspace)
+    if matrix == "chroma-derived-nc":
+        matrix = _MATRIX_OF_PRIMARIES.get(primaries or "", matrix)
+    if matrix is None or (matrix == "gbr" and not frame.format.is_rgb):
+        matrix = "bt2020nc" if transfer in _HDR or primaries == "bt2020" else "smpte170m"
+    if matrix in _REFUSED:
+        raise UnreadableVideo(
+            f"color matrix {matrix}: {_REFUSED[matrix]} is not supported; convert the video to BT.709 SDR", "decode"
+        )
+    if primaries is None:
+        fallback = "bt709" if matrix == "gbr" else "smpte170m"
+        primaries = "bt2020" if transfer in _HDR else _PRIMARIES_OF_MATRIX.get(matrix, fallback)
+    tagged = frame.color_range
+    full = name.startswith("yuvj") or tagged == ColorRange.JPEG
+    if name.startswith("gray"):
+        full = tagged != ColorRange.MPEG
+    return Color(primaries, transfer, matrix, full or matrix == "gbr")
+
+
+def rgb_of(luma: np.ndarray, cb: np.ndarray | None, cr: np.ndarray | None, color: Color, depth: int = 8) -> np.ndarray:
+    """SDR RGB uint8 (h, w, 3) with BT.709 primaries, from planes of equal size.
+
+    `luma`, `cb`, `cr` are (h, w), uint8 for `depth` 8 and uint16 for 9 to 16 bits; `cb` and `cr` are None for grey.
+    For matrix gbr they are the planes G, B, R (ITU-T H.273, 8.3).
+    """
+    if cb is None or cr is None:
+        cb = cr = np.full_like(luma, 1 << (depth - 1))
+    merged = cv2.merge([luma, cb, cr])
+    if color.is_plain_sdr:
+        if depth == 8:
+            return cv2.transform(merged, _to_rgb(color.matrix, color.full_range, 8, 255))
+        return cv2.convertScaleAbs(_coded(merged, color, depth), alpha=255 / _STEPS)
+    linear = _linear(color.transfer)[_coded(merged, color, depth)]
+    if color.transfer == "arib-std-b67":
+        linear = _hlg_display(linear, color.primaries)
+    if color.is_hdr:
+        linear = _tone_mapped(linear)
+    if color.is_wide_gamut or color.is_hdr:
+        linear = _in_gamut(cv2.transform(linear, _to_bt709(color.primaries)))
+    return cv2.convertScaleAbs(_encoded(linear), alpha=255)
+
+
+def to_sdr_rgb(frame: VideoFrame, width: int | None = None, height: int | None = None) -> np.ndarray:
+    """SDR RGB uint8 (h, w, 3) with BT.709 primaries, of any pixel format, optionally scaled to a stored size.
+
+    Rotation and pixel aspect ratio are left to the caller. Raises UnreadableVideo as `color_of` does.
+    """
+    color = color_of(frame)
+    scaling = {"width": width, "height": height, "interpolation": Interpolation.AREA | _ACCURATE, "threads": 1}
+    if _swscale_suffices(frame, color):
+        return frame.reformat(format="rgb24", **scaling).to_ndarray()
+    name, depth = _planar_format(frame)
+    same = {"src_colorspace": Colorspace.ITU709, "dst_colorspace": Colorspace.ITU709}  # planes change no matrix
+    planes = _planes(frame.reformat(format=name, **scaling, **same))
+    return rgb_of(*planes, color, depth)
+
+
+def sdr_yuv420(frame: VideoFrame, width: int | None = None, height: int | None = None) -> VideoFrame:
+    """The frame as 8-bit 4:2:0 in video range, for an SDR encoder, optionally scaled to a stored size.
+
+    Plain SDR YUV keeps its matrix, primaries and transfer tags, or stays untagged. RGB and converted frames become
+    BT.709 and are tagged so. Raises UnreadableVideo as `color_of` does.
+    """
+    color = color_of(frame)
+    scaling = {"width": width, "height": height, "interpolation": Interpolation.BICUBIC | _ACCURATE, "threads": 1}
+    if color.matrix != "gbr" and _swscale_suffices(frame, color):
+        return frame.reformat(format="yuv420p", dst_color_range=ColorRange.MPEG, **scaling)
+    rgb = frame if _swscale_suffices(frame, color) else VideoFrame.from_ndarray(to_sdr_rgb(frame, width, height))
+    made = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, **scaling)
+    made.color_primaries, made.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+    made.pts, made.time_base = frame.pts, frame.time_base
+    return made
+
+
+def _swscale_suffices(frame: VideoFrame, color: Color) -> bool:
+    """Whether swscale gives the right SDR RGB from the frame's own tags."""
+    return color.is_plain_sdr and (color.matrix == "gbr" or color.matrix in _RED_BLUE)
+
+
+def _planar_format(frame: VideoFrame) -> tuple[str, int]:
+    """A planar 4:4:4 format that holds every bit of the frame, with its depth."""
+    bits = max(component.bits for component in frame.format.components)
+    depth = next((d for d in (8, 10, 12, 14) if bits <= d), 16)
+    family = "gbrp" if frame.format.is_rgb else "yuv444p"
+    return (family if depth == 8 else f"{family}{depth}le"), depth
+
+
+def _planes(frame: VideoFrame) -> list[np.ndarray]:
+    planes = []
+    for plane in frame.planes:
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+        samples = rows if plane.line_size // plane.width < 2 else rows.view("<u2")
+        planes.append(samples[:, : plane.width])
+    return planes
+
+
+def _coded(merged: np.ndarray, color: Color, depth: int) -> np.ndarray:
+    """Nonlinear R'G'B' as uint16 (h, w, 3), 0 to `_STEPS`."""
+    return cv2.transform(merged.astype(np.uint16, copy=False), _to_rgb(color.matrix, color.full_range, depth, _STEPS))
+
+
+@functools.cache
+def _to_rgb(matrix: str, full_range: bool, depth: int, top: int) -> np.ndarray:
+    """The affine map (3, 4) from samples of `depth` bits to R'G'B' of 0 to `top` (ITU-T H.273, 8.3)."""
+    if matrix == "gbr":
+        rows = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+    elif matrix == "ycgco":
+        rows = np.array([[1.0, -1, 1], [1, 1, 0], [1, -1, -1]])
+    else:
+        red, blue = _RED_BLUE[matrix]
+        green = 1 - red - blue
+        b, r = 2 - 2 * blue, 2 - 2 * red
+        rows = np.array([[1, 0, r], [1, -b * blue / green, -r * red / green], [1, b, 0]])
+    step = 1 << (depth - 8)
+    chroma_zero = 0 if matrix == "gbr" else 128 * step
+    offset = np.array([0 if full_range else 16 * step, chroma_zero, chroma_zero])
+    span = np.full(3, (1 << depth) - 1) if full_range else np.array([219, 224, 224]) * step
+    rows = rows * top / span
+    return np.column_stack([rows, -rows @ offset]).astype(np.float32 if top == 255 else np.float64)
+
+
+@functools.cache
+def _linear(transfer: str) -> np.ndarray:
+    """Linear light of each coded value, float32 (65536,); 1 is SDR white. HLG gives scene light of 0 to 1."""
+    return _TO_LINEAR.get(transfer, _power)(np.arange(_STEPS + 1) / _STEPS).astype(np.float32)
+
+
+def _pq(coded: np.ndarray) -> np.ndarray:
+    """EOTF of SMPTE ST 2084 (ITU-R BT.2100, table 4)."""
+    power = coded ** (1 / 78.84375)
+    ratio = np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)
+    return ratio ** (1 / 0.1593017578125) * (10_000 / _WHITE_NITS)
+
+
+def _hlg(coded: np.ndarray) -> np.ndarray:
+    """Inverse OETF of ARIB STD-B67 (ITU-R BT.2100, table 5)."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    return np.where(coded <= 0.5, coded**2 / 3, (np.exp((coded - c) / a) + b) / 12)
+
+
+def _power(coded: np.ndarray) -> np.ndarray:
+    return coded**_GAMMA
+
+
+_TO_LINEAR: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "smpte2084": _pq,
+    "arib-std-b67": _hlg,
+    "linear": lambda coded: coded,
+    "log100": lambda coded: np.where(coded > 0, 10 ** (2 * (coded - 1)), 0),
+    "log316": lambda coded: np.where(coded > 0, 10 ** (2.5 * (coded - 1)), 0),
+}
+
+
+def _hlg_display(scene: np.ndarray, primaries: str) -> np.ndarray:
+    """Light of a 1000 nit display from HLG's scene light: system gamma 1.2 on luminance (ITU-R BT.2100, table 5)."""
+    luminance = cv2.transform(scene, _luminance_weights(primaries))
+    return scene * (cv2.pow(luminance, 0.2) * (_HLG_NITS / _WHITE_NITS))[..., None]
+
+
+def _tone_mapped(linear: np.ndarray) -> np.ndarray:
+    """Scale the light of each pixel so that its largest component is at most 1; hue and saturation do not change.
+
+    The curve is the identity up to the knee. Above it is t (1 + t / p^2) / (1 + t), which maps p to 1 (Reinhard et al.
+    2002, equation 4), scaled to the rest of the range. p is the peak of the frame: a frame without highlights does not
+    change.
+    """
+    largest = linear.max(axis=2)
+    above = np.maximum(largest - np.float32(_KNEE), 0) / np.float32(1 - _KNEE)
+    peak = (_peak(largest) - _KNEE) / (1 - _KNEE)
+    shoulder = above * (1 + above / np.float32(peak**2)) / (1 + above)
+    mapped = np.minimum(largest, np.float32(_KNEE)) + np.float32(1 - _KNEE) * np.minimum(shoulder, 1)
+    return linear * (mapped / np.maximum(largest, np.float32(1e-6)))[..., None]
+
+
+def _peak(largest: np.ndarray) -> float:
+    """Peak of a frame in units of SDR white, without the brightest pixels in a thousand; at least 1."""
+    stride = max(1, int((largest.size / 40_000) ** 0.5))
+    sample = largest[::stride, ::stride].ravel()
+    rank = min(sample.size - 1, int(sample.size * _PEAK_SHARE))
+    return max(1.0, float(np.partition(sample, rank)[rank]) / _OVERSHOOT)
+
+
+def _in_gamut(linear: np.ndarray) -> np.ndarray:
+    """Move colors outside of 0 to 1 towards the grey of their luminance until they are inside."""
+    luminance = cv2.transform(linear, _luminance_weights("bt709"))
+    np.clip(luminance, 0, 1, out=luminance)
+    low, high = linear.min(axis=2), linear.max(axis=2)
+    tiny = np.float32(1e-6)
+    share = luminance / np.maximum(luminance - np.minimum(low, 0), tiny)
+    np.minimum(share, (1 - luminance) / np.maximum(np.maximum(high, 1) - luminance, tiny), out=share)
+    np.minimum(share, 1, out=share)
+    return luminance[..., None] + (linear - luminance[..., None]) * share[..., None]
+
+
+def _encoded(linear: np.ndarray) -> np.ndarray:
+    """Inverse EOTF of ITU-R BT.1886."""
+    return cv2.pow(np.maximum(linear, 0), 1 / _GAMMA)
+
+
+@functools.cache
+def _to_bt709(primaries: str) -> np.ndarray:
+    """Linear RGB of these primaries to linear RGB of BT.709, (3, 3), with Bradford's adaptation of the white."""
+    if primaries not in _CHROMATICITIES:
+        return np.eye(3, dtype=np.float32)
+    source, target = _to_xyz(primaries), _to_xyz("bt709")
+    adapt = np.diag((_BRADFORD @ target.sum(axis=1)) / (_BRADFORD @ source.sum(axis=1)))
+    return (np.linalg.inv(target) @ np.linalg.inv(_BRADFORD) @ adapt @ _BRADFORD @ source).astype(np.float32)
+
+
+def _to_xyz(primaries: str) -> np.ndarray:
+    """Linear RGB to CIE XYZ, (3, 3), white of luminance 1 (SMPTE RP 177)."""
+    columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in _CHROMATICITIES[primaries]]).T
+    return columns[:, :3] * np.linalg.solve(columns[:, :3], columns[:, 3])
+
+
+@functools.cache
+def _luminance_weights(primaries: str) -> np.ndarray:
+    """Weights of linear RGB in luminance, (1, 3)."""
+    return _to_xyz(primaries if primaries in _CHROMATICITIES else "bt709")[1:2].astype(np.float32)
