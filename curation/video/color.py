@@ -71,6 +71,11 @@ _OVERSHOOT = 1.1
 """Values up to this factor over SDR white are taken for ringing of the codec, not for highlights."""
 _PEAK_SHARE = 0.999
 _STEPS = 65535
+_STRIP = 32_768
+"""Pixels that are converted at a time, so that what is between stays in the cache."""
+_TINY = np.float32(1e-6)
+_CLIPPED = np.float32(0.02)
+"""Components this far out of gamut are clipped; they are mostly noise of the codec."""
 _ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
@@ -113,10 +118,11 @@ def color_of(frame: VideoFrame) -> Color:
     name = frame.format.name
     transfer = _TRANSFERS.get(frame.color_trc, "bt709")
     primaries = _PRIMARIES.get(frame.color_primaries)
-    matrix = "gbr" if frame.format.is_rgb else _MATRICES.get(frame.colorspace)
+    is_rgb = frame.format.is_rgb or frame.format.has_palette
+    matrix = "gbr" if is_rgb else _MATRICES.get(frame.colorspace)
     if matrix == "chroma-derived-nc":
         matrix = _MATRIX_OF_PRIMARIES.get(primaries or "", matrix)
-    if matrix is None or (matrix == "gbr" and not frame.format.is_rgb):
+    if matrix is None or (matrix == "gbr" and not is_rgb):
         matrix = "bt2020nc" if transfer in _HDR or primaries == "bt2020" else "smpte170m"
     if matrix in _REFUSED:
         raise UnreadableVideo(
@@ -145,14 +151,12 @@ def rgb_of(luma: np.ndarray, cb: np.ndarray | None, cr: np.ndarray | None, color
         if depth == 8:
             return cv2.transform(merged, _to_rgb(color.matrix, color.full_range, 8, 255))
         return cv2.convertScaleAbs(_coded(merged, color, depth), alpha=255 / _STEPS)
-    linear = _linear(color.transfer)[_coded(merged, color, depth)]
-    if color.transfer == "arib-std-b67":
-        linear = _hlg_display(linear, color.primaries)
-    if color.is_hdr:
-        linear = _tone_mapped(linear)
-    if color.is_wide_gamut or color.is_hdr:
-        linear = _in_gamut(cv2.transform(linear, _to_bt709(color.primaries)))
-    return cv2.convertScaleAbs(_encoded(linear), alpha=255)
+    peak = _peak(merged, color, depth) if color.is_hdr else 1.0
+    out = np.empty(merged.shape, np.uint8)
+    rows = max(1, _STRIP // merged.shape[1])
+    for top in range(0, merged.shape[0], rows):
+        out[top : top + rows] = _converted(merged[top : top + rows], color, depth, peak)
+    return out
 
 
 def to_sdr_rgb(frame: VideoFrame, width: int | None = None, height: int | None = None) -> np.ndarray:
@@ -161,13 +165,15 @@ def to_sdr_rgb(frame: VideoFrame, width: int | None = None, height: int | None =
     Rotation and pixel aspect ratio are left to the caller. Raises UnreadableVideo as `color_of` does.
     """
     color = color_of(frame)
-    scaling = {"width": width, "height": height, "interpolation": Interpolation.AREA | _ACCURATE, "threads": 1}
-    if _swscale_suffices(frame, color):
-        return frame.reformat(format="rgb24", **scaling).to_ndarray()
+    flags = Interpolation.AREA | _ACCURATE
+    if _swscale_suffices(color):
+        return frame.reformat(width, height, "rgb24", interpolation=flags, threads=1).to_ndarray()
     name, depth = _planar_format(frame)
-    same = {"src_colorspace": Colorspace.ITU709, "dst_colorspace": Colorspace.ITU709}  # planes change no matrix
-    planes = _planes(frame.reformat(format=name, **scaling, **same))
-    return rgb_of(*planes, color, depth)
+    # one matrix and one range on both sides, so that swscale changes neither
+    matrix, value_range = Colorspace.ITU709, ColorRange.JPEG if color.full_range else ColorRange.MPEG
+    same = frame.reformat(width, height, name, matrix, matrix, flags, value_range, value_range, threads=1)
+    planes = _planes(same)
+    return rgb_of(planes[0], planes[1], planes[2], color, depth)
 
 
 def sdr_yuv420(frame: VideoFrame, width: int | None = None, height: int | None = None) -> VideoFrame:
@@ -177,17 +183,17 @@ def sdr_yuv420(frame: VideoFrame, width: int | None = None, height: int | None =
     BT.709 and are tagged so. Raises UnreadableVideo as `color_of` does.
     """
     color = color_of(frame)
-    scaling = {"width": width, "height": height, "interpolation": Interpolation.BICUBIC | _ACCURATE, "threads": 1}
-    if color.matrix != "gbr" and _swscale_suffices(frame, color):
-        return frame.reformat(format="yuv420p", dst_color_range=ColorRange.MPEG, **scaling)
-    rgb = frame if _swscale_suffices(frame, color) else VideoFrame.from_ndarray(to_sdr_rgb(frame, width, height))
-    made = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, **scaling)
+    flags, limited = Interpolation.BICUBIC | _ACCURATE, ColorRange.MPEG
+    if color.matrix != "gbr" and _swscale_suffices(color):
+        return frame.reformat(width, height, "yuv420p", interpolation=flags, dst_color_range=limited, threads=1)
+    rgb = frame if _swscale_suffices(color) else VideoFrame.from_ndarray(to_sdr_rgb(frame, width, height))
+    made = rgb.reformat(width, height, "yuv420p", None, Colorspace.ITU709, flags, dst_color_range=limited, threads=1)
     made.color_primaries, made.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
     made.pts, made.time_base = frame.pts, frame.time_base
     return made
 
 
-def _swscale_suffices(frame: VideoFrame, color: Color) -> bool:
+def _swscale_suffices(color: Color) -> bool:
     """Whether swscale gives the right SDR RGB from the frame's own tags."""
     return color.is_plain_sdr and (color.matrix == "gbr" or color.matrix in _RED_BLUE)
 
@@ -196,7 +202,7 @@ def _planar_format(frame: VideoFrame) -> tuple[str, int]:
     """A planar 4:4:4 format that holds every bit of the frame, with its depth."""
     bits = max(component.bits for component in frame.format.components)
     depth = next((d for d in (8, 10, 12, 14) if bits <= d), 16)
-    family = "gbrp" if frame.format.is_rgb else "yuv444p"
+    family = "gbrp" if frame.format.is_rgb or frame.format.has_palette else "yuv444p"
     return (family if depth == 8 else f"{family}{depth}le"), depth
 
 
@@ -207,6 +213,17 @@ def _planes(frame: VideoFrame) -> list[np.ndarray]:
         samples = rows if plane.line_size // plane.width < 2 else rows.view("<u2")
         planes.append(samples[:, : plane.width])
     return planes
+
+
+def _converted(merged: np.ndarray, color: Color, depth: int, peak: float) -> np.ndarray:
+    """SDR RGB uint8 (h, w, 3) of merged planes, by way of linear light."""
+    linear = _light(merged, color, depth)
+    if color.is_hdr:
+        linear = _tone_mapped(linear, peak)
+    if color.primaries in _CHROMATICITIES:
+        linear = _in_gamut(cv2.transform(linear, _to_bt709(color.primaries)))
+    encoded = cv2.pow(np.maximum(linear, 0), 1 / _GAMMA)  # the inverse EOTF of ITU-R BT.1886
+    return cv2.convertScaleAbs(encoded, alpha=255)
 
 
 def _coded(merged: np.ndarray, color: Color, depth: int) -> np.ndarray:
@@ -266,50 +283,55 @@ _TO_LINEAR: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def _hlg_display(scene: np.ndarray, primaries: str) -> np.ndarray:
-    """Light of a 1000 nit display from HLG's scene light: system gamma 1.2 on luminance (ITU-R BT.2100, table 5)."""
-    luminance = cv2.transform(scene, _luminance_weights(primaries))
-    return scene * (cv2.pow(luminance, 0.2) * (_HLG_NITS / _WHITE_NITS))[..., None]
+def _light(merged: np.ndarray, color: Color, depth: int) -> np.ndarray:
+    """Linear light of the display, float32 (h, w, 3), in the primaries of the frame; 1 is SDR white."""
+    linear = np.take(_linear(color.transfer), _coded(merged, color, depth))
+    if color.transfer != "arib-std-b67":
+        return linear
+    # system gamma 1.2 on luminance, for a display of 1000 nits (ITU-R BT.2100, table 5)
+    luminance = cv2.transform(linear, _luminance_weights(color.primaries))
+    return _times(linear, cv2.pow(luminance, 0.2) * np.float32(_HLG_NITS / _WHITE_NITS))
 
 
-def _tone_mapped(linear: np.ndarray) -> np.ndarray:
+def _peak(merged: np.ndarray, color: Color, depth: int) -> float:
+    """Peak of a frame in units of SDR white, without the brightest pixels in a thousand; at least 1."""
+    stride = max(1, int((merged.shape[0] * merged.shape[1] / 40_000) ** 0.5))
+    largest = _light(np.ascontiguousarray(merged[::stride, ::stride]), color, depth).max(axis=2).ravel()
+    rank = min(largest.size - 1, int(largest.size * _PEAK_SHARE))
+    return max(1.0, float(np.partition(largest, rank)[rank]) / _OVERSHOOT)
+
+
+def _tone_mapped(linear: np.ndarray, peak: float) -> np.ndarray:
     """Scale the light of each pixel so that its largest component is at most 1; hue and saturation do not change.
 
     The curve is the identity up to the knee. Above it is t (1 + t / p^2) / (1 + t), which maps p to 1 (Reinhard et al.
     2002, equation 4), scaled to the rest of the range. p is the peak of the frame: a frame without highlights does not
     change.
     """
-    largest = linear.max(axis=2)
-    above = np.maximum(largest - np.float32(_KNEE), 0) / np.float32(1 - _KNEE)
-    peak = (_peak(largest) - _KNEE) / (1 - _KNEE)
-    shoulder = above * (1 + above / np.float32(peak**2)) / (1 + above)
-    mapped = np.minimum(largest, np.float32(_KNEE)) + np.float32(1 - _KNEE) * np.minimum(shoulder, 1)
-    return linear * (mapped / np.maximum(largest, np.float32(1e-6)))[..., None]
-
-
-def _peak(largest: np.ndarray) -> float:
-    """Peak of a frame in units of SDR white, without the brightest pixels in a thousand; at least 1."""
-    stride = max(1, int((largest.size / 40_000) ** 0.5))
-    sample = largest[::stride, ::stride].ravel()
-    rank = min(sample.size - 1, int(sample.size * _PEAK_SHARE))
-    return max(1.0, float(np.partition(sample, rank)[rank]) / _OVERSHOOT)
+    red, green, blue = cv2.split(linear)
+    largest = cv2.max(cv2.max(red, green), blue)
+    room, white = 1 - _KNEE, (peak - _KNEE) / (1 - _KNEE)
+    above = np.maximum(largest - np.float32(_KNEE), 0) * np.float32(1 / room)
+    shoulder = np.minimum(above * (1 + above * np.float32(white**-2)) / (1 + above), 1)
+    mapped = np.minimum(largest, np.float32(_KNEE)) + np.float32(room) * shoulder
+    return _times(linear, mapped / np.maximum(largest, _TINY))
 
 
 def _in_gamut(linear: np.ndarray) -> np.ndarray:
     """Move colors outside of 0 to 1 towards the grey of their luminance until they are inside."""
-    luminance = cv2.transform(linear, _luminance_weights("bt709"))
-    np.clip(luminance, 0, 1, out=luminance)
-    low, high = linear.min(axis=2), linear.max(axis=2)
-    tiny = np.float32(1e-6)
-    share = luminance / np.maximum(luminance - np.minimum(low, 0), tiny)
-    np.minimum(share, (1 - luminance) / np.maximum(np.maximum(high, 1) - luminance, tiny), out=share)
-    np.minimum(share, 1, out=share)
-    return luminance[..., None] + (linear - luminance[..., None]) * share[..., None]
+    red, green, blue = cv2.split(linear)
+    low, high = cv2.min(cv2.min(red, green), blue) + _CLIPPED, cv2.max(cv2.max(red, green), blue) - _CLIPPED
+    luminance = np.clip(cv2.transform(linear, _luminance_weights("bt709")), 0, 1)
+    share = luminance / np.maximum(luminance - np.minimum(low, 0), _TINY)
+    share = np.minimum(share, (1 - luminance) / np.maximum(np.maximum(high, 1) - luminance, _TINY))
+    share[(low >= 0) & (high <= 1)] = 1
+    grey = luminance * (1 - share)
+    return _times(linear, share) + cv2.merge([grey, grey, grey])
 
 
-def _encoded(linear: np.ndarray) -> np.ndarray:
-    """Inverse EOTF of ITU-R BT.1886."""
-    return cv2.pow(np.maximum(linear, 0), 1 / _GAMMA)
+def _times(linear: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """(h, w, 3) by (h, w); OpenCV does it several times faster than broadcasting."""
+    return cv2.multiply(linear, cv2.merge([factor, factor, factor]))
 
 
 @functools.cache
