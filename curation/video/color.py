@@ -52,13 +52,13 @@ _PRIMARIES_OF_MATRIX = {"bt709": "bt709", "bt470bg": "bt470bg", "smpte240m": "sm
 
 _REFUSED = {
     "bt2020c": "BT.2020 constant luminance",
-    "smpte2085": "Y'D'zD'x (SMPTE ST 2085)",
-    "chroma-derived-nc": "a matrix derived from primaries that have none",
+    "smpte2085": "Y'D'zD'x",
+    "chroma-derived-nc": "a matrix derived from these primaries",
     "chroma-derived-c": "chromaticity-derived constant luminance",
     "ictcp": "ICtCp",
-    "ipt-c2": "IPT-PQ-c2 (Dolby Vision profile 5)",
-    "ycgco-re": "reversible YCgCo (YCgCo-Re)",
-    "ycgco-ro": "reversible YCgCo (YCgCo-Ro)",
+    "ipt-c2": "Dolby Vision profile 5",
+    "ycgco-re": "reversible YCgCo",
+    "ycgco-ro": "reversible YCgCo",
 }
 
 _WHITE_NITS = 203.0
@@ -115,6 +115,8 @@ def color_of(frame: VideoFrame) -> Color:
 
     Raises UnreadableVideo for a matrix that is not supported.
     """
+    if _is_dolby_profile_5(frame):
+        raise _refused("Dolby Vision profile 5")
     name = frame.format.name
     transfer = _TRANSFERS.get(frame.color_trc, "bt709")
     primaries = _PRIMARIES.get(frame.color_primaries)
@@ -125,9 +127,7 @@ def color_of(frame: VideoFrame) -> Color:
     if matrix is None or (matrix == "gbr" and not is_rgb):
         matrix = "bt2020nc" if transfer in _HDR or primaries == "bt2020" else "smpte170m"
     if matrix in _REFUSED:
-        raise UnreadableVideo(
-            f"color matrix {matrix}: {_REFUSED[matrix]} is not supported; convert the video to BT.709 SDR", "decode"
-        )
+        raise _refused(f"{_REFUSED[matrix]} (matrix {matrix})")
     if primaries is None:
         fallback = "bt709" if matrix == "gbr" else "smpte170m"
         primaries = "bt2020" if transfer in _HDR else _PRIMARIES_OF_MATRIX.get(matrix, fallback)
@@ -191,6 +191,24 @@ def sdr_yuv420(frame: VideoFrame, width: int | None = None, height: int | None =
     made.color_primaries, made.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
     made.pts, made.time_base = frame.pts, frame.time_base
     return made
+
+
+def _refused(what: str) -> UnreadableVideo:
+    return UnreadableVideo(f"color: {what} is not supported; convert the video to BT.709 SDR first", "decode")
+
+
+def _is_dolby_profile_5(frame: VideoFrame) -> bool:
+    """Whether the frame has Dolby Vision metadata and a base layer that no other player can show.
+
+    The base layers of profiles 7 and 8 are tagged as PQ, HLG or SDR; profile 5 leaves them untagged. PyAV does not
+    give the stream's configuration record.
+    """
+    if frame.color_trc != ColorTrc.UNSPECIFIED or frame.format.components[0].bits < 10:
+        return False
+    try:
+        return any(data.type.name.startswith("DOVI") for data in frame.side_data)
+    except ValueError:  # PyAV does not know every type of side data
+        return False
 
 
 def _swscale_suffices(color: Color) -> bool:
