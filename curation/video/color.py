@@ -5,11 +5,13 @@ their tags. PQ, HLG, BT.2020 and P3 frames are converted in linear light. See do
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
+from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
@@ -30,6 +32,8 @@ _MATRICES = {
     10: "bt2020c", 11: "smpte2085", 12: "chroma-derived-nc", 13: "chroma-derived-c", 14: "ictcp", 15: "ipt-c2",
     16: "ycgco-re", 17: "ycgco-ro",
 }  # fmt: skip
+
+_MATRIX_NUMBER = {name: number for number, name in _MATRICES.items()}
 
 _RED_BLUE = {
     "bt709": (0.2126, 0.0722), "fcc": (0.30, 0.11), "bt470bg": (0.299, 0.114), "smpte170m": (0.299, 0.114),
@@ -69,7 +73,7 @@ _KNEE = 0.5
 """Light below this share of SDR white is not compressed by the tone mapping."""
 _OVERSHOOT = 1.1
 """Values up to this factor over SDR white are taken for ringing of the codec, not for highlights."""
-_PEAK_SHARE = 0.999
+_PEAK_SHARE, _PEAK_SIDE = 0.995, 128
 _STEPS = 65535
 _STRIP = 32_768
 """Pixels that are converted at a time, so that what is between stays in the cache."""
@@ -165,7 +169,8 @@ def to_sdr_rgb(frame: VideoFrame, width: int | None = None, height: int | None =
     Rotation and pixel aspect ratio are left to the caller. Raises UnreadableVideo as `color_of` does.
     """
     color = color_of(frame)
-    flags = Interpolation.AREA | _ACCURATE
+    shrinks = (width or frame.width) < frame.width or (height or frame.height) < frame.height
+    flags = (Interpolation.AREA if shrinks else Interpolation.BICUBIC) | _ACCURATE
     if _swscale_suffices(color):
         return frame.reformat(width, height, "rgb24", interpolation=flags, threads=1).to_ndarray()
     name, depth = _planar_format(frame)
@@ -185,11 +190,18 @@ def sdr_yuv420(frame: VideoFrame, width: int | None = None, height: int | None =
     color = color_of(frame)
     flags, limited = Interpolation.BICUBIC | _ACCURATE, ColorRange.MPEG
     if color.matrix != "gbr" and _swscale_suffices(color):
-        return frame.reformat(width, height, "yuv420p", interpolation=flags, dst_color_range=limited, threads=1)
+        made = frame.reformat(width, height, "yuv420p", interpolation=flags, dst_color_range=limited, threads=1)
+        # reformat renames bt470bg to smpte170m, and keeps a gbr tag, which is forbidden for 4:2:0
+        kept = _MATRIX_NUMBER[color.matrix] if frame.colorspace == _MATRIX_NUMBER["gbr"] else frame.colorspace
+        if made.colorspace != kept:
+            made.colorspace = kept
+        return made
     rgb = frame if _swscale_suffices(color) else VideoFrame.from_ndarray(to_sdr_rgb(frame, width, height))
     made = rgb.reformat(width, height, "yuv420p", None, Colorspace.ITU709, flags, dst_color_range=limited, threads=1)
     made.color_primaries, made.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-    made.pts, made.time_base = frame.pts, frame.time_base
+    made.pts = frame.pts
+    if frame.time_base is not None:
+        made.time_base = frame.time_base
     return made
 
 
@@ -203,10 +215,10 @@ def _is_dolby_profile_5(frame: VideoFrame) -> bool:
     The base layers of profiles 7 and 8 are tagged as PQ, HLG or SDR; profile 5 leaves them untagged. PyAV does not
     give the stream's configuration record.
     """
-    if frame.color_trc != ColorTrc.UNSPECIFIED or frame.format.components[0].bits < 10:
+    if frame.color_trc != ColorTrc.UNSPECIFIED or _bits(frame) < 10:
         return False
     try:
-        return any(data.type.name.startswith("DOVI") for data in frame.side_data)
+        return any(data.type.name.startswith("DOVI") for data in cast(Iterable[SideData], frame.side_data))
     except ValueError:  # PyAV does not know every type of side data
         return False
 
@@ -218,10 +230,13 @@ def _swscale_suffices(color: Color) -> bool:
 
 def _planar_format(frame: VideoFrame) -> tuple[str, int]:
     """A planar 4:4:4 format that holds every bit of the frame, with its depth."""
-    bits = max(component.bits for component in frame.format.components)
-    depth = next((d for d in (8, 10, 12, 14) if bits <= d), 16)
+    depth = next((d for d in (8, 10, 12, 14) if _bits(frame) <= d), 16)
     family = "gbrp" if frame.format.is_rgb or frame.format.has_palette else "yuv444p"
     return (family if depth == 8 else f"{family}{depth}le"), depth
+
+
+def _bits(frame: VideoFrame) -> int:
+    return max((component.bits for component in frame.format.components), default=0)
 
 
 def _planes(frame: VideoFrame) -> list[np.ndarray]:
@@ -265,13 +280,15 @@ def _to_rgb(matrix: str, full_range: bool, depth: int, top: int) -> np.ndarray:
     chroma_zero = 0 if matrix == "gbr" else 128 * step
     offset = np.array([0 if full_range else 16 * step, chroma_zero, chroma_zero])
     span = np.full(3, (1 << depth) - 1) if full_range else np.array([219, 224, 224]) * step
+    if matrix == "gbr" and not full_range:
+        offset, span = np.full(3, 16 * step), np.full(3, 219 * step)
     rows = rows * top / span
     return np.column_stack([rows, -rows @ offset]).astype(np.float32 if top == 255 else np.float64)
 
 
 @functools.cache
 def _linear(transfer: str) -> np.ndarray:
-    """Linear light of each coded value, float32 (65536,); 1 is SDR white. HLG gives scene light of 0 to 1."""
+    """Light of the display for each coded value, float32 (65536,); 1 is SDR white."""
     return _TO_LINEAR.get(transfer, _power)(np.arange(_STEPS + 1) / _STEPS).astype(np.float32)
 
 
@@ -283,9 +300,13 @@ def _pq(coded: np.ndarray) -> np.ndarray:
 
 
 def _hlg(coded: np.ndarray) -> np.ndarray:
-    """Inverse OETF of ARIB STD-B67 (ITU-R BT.2100, table 5)."""
+    """Inverse OETF of ARIB STD-B67, and system gamma 1.2 for a display of 1000 nits (ITU-R BT.2100, table 5).
+
+    The gamma is applied to each component, as zscale does and as SDR displays do; BT.2100 applies it to luminance.
+    """
     a, b, c = 0.17883277, 0.28466892, 0.55991073
-    return np.where(coded <= 0.5, coded**2 / 3, (np.exp((coded - c) / a) + b) / 12)
+    scene = np.where(coded <= 0.5, coded**2 / 3, (np.exp((coded - c) / a) + b) / 12)
+    return scene**1.2 * (_HLG_NITS / _WHITE_NITS)
 
 
 def _power(coded: np.ndarray) -> np.ndarray:
@@ -303,20 +324,19 @@ _TO_LINEAR: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def _light(merged: np.ndarray, color: Color, depth: int) -> np.ndarray:
     """Linear light of the display, float32 (h, w, 3), in the primaries of the frame; 1 is SDR white."""
-    linear = np.take(_linear(color.transfer), _coded(merged, color, depth))
-    if color.transfer != "arib-std-b67":
-        return linear
-    # system gamma 1.2 on luminance, for a display of 1000 nits (ITU-R BT.2100, table 5)
-    luminance = cv2.transform(linear, _luminance_weights(color.primaries))
-    return _times(linear, cv2.pow(luminance, 0.2) * np.float32(_HLG_NITS / _WHITE_NITS))
+    return np.take(_linear(color.transfer), _coded(merged, color, depth))
 
 
 def _peak(merged: np.ndarray, color: Color, depth: int) -> float:
-    """Peak of a frame in units of SDR white, without the brightest pixels in a thousand; at least 1."""
-    stride = max(1, int((merged.shape[0] * merged.shape[1] / 40_000) ** 0.5))
-    largest = _light(np.ascontiguousarray(merged[::stride, ::stride]), color, depth).max(axis=2).ravel()
-    rank = min(largest.size - 1, int(largest.size * _PEAK_SHARE))
-    return max(1.0, float(np.partition(largest, rank)[rank]) / _OVERSHOOT)
+    """Peak of a frame in units of SDR white, at least 1, without its smallest highlights.
+
+    It is measured on a small copy, where ringing is averaged out, and which is much the same for every frame size.
+    """
+    scale = min(1.0, _PEAK_SIDE / max(merged.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in merged.shape[:2])
+    small = cv2.resize(merged, (width, height), interpolation=cv2.INTER_AREA)
+    largest = _light(small, color, depth).max(axis=2)
+    return max(1.0, float(np.quantile(largest, _PEAK_SHARE)) / _OVERSHOOT)
 
 
 def _tone_mapped(linear: np.ndarray, peak: float) -> np.ndarray:
