@@ -359,10 +359,13 @@ def _in_gamut(linear: np.ndarray) -> np.ndarray:
     """Move colors outside of 0 to 1 towards the grey of their luminance until they are inside."""
     red, green, blue = cv2.split(linear)
     low, high = cv2.min(cv2.min(red, green), blue) + _CLIPPED, cv2.max(cv2.max(red, green), blue) - _CLIPPED
+    inside = (low >= 0) & (high <= 1)
+    if inside.all():
+        return linear
     luminance = np.clip(cv2.transform(linear, _luminance_weights("bt709")), 0, 1)
     share = luminance / np.maximum(luminance - np.minimum(low, 0), _TINY)
     share = np.minimum(share, (1 - luminance) / np.maximum(np.maximum(high, 1) - luminance, _TINY))
-    share[(low >= 0) & (high <= 1)] = 1
+    share[inside] = 1
     grey = luminance * (1 - share)
     return _times(linear, share) + cv2.merge([grey, grey, grey])
 

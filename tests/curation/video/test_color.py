@@ -179,7 +179,8 @@ WIDE = [
     )
     for pix_fmt, value_range in (
         ("yuv444p10le", "tv"), ("yuv444p12le", "pc"), ("yuv444p16le", "tv"), ("yuv420p10le", "tv"),
-        ("yuv422p12le", "tv"), ("p010le", "tv"), ("yuv420p", "pc"), ("gbrp10le", "pc"), ("gbrp16le", "pc"), ("rgb48le", "pc"),
+        ("yuv422p12le", "tv"), ("p010le", "tv"), ("yuv420p", "pc"), ("gbrp10le", "pc"),
+        ("gbrp16le", "pc"), ("rgb48le", "pc"),
     )
 ]  # fmt: skip
 NUMBERS = {
