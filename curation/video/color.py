@@ -33,6 +33,7 @@ _MATRICES = {
     16: "ycgco-re", 17: "ycgco-ro",
 }  # fmt: skip
 
+_UNTAGGED = 2
 _MATRIX_NUMBER = {name: number for number, name in _MATRICES.items()}
 
 _RED_BLUE = {
@@ -40,6 +41,12 @@ _RED_BLUE = {
     "smpte240m": (0.212, 0.087), "bt2020nc": (0.2627, 0.0593),
 }  # fmt: skip
 """Weights of red and blue in luma (ITU-T H.273, table 4)."""
+
+_SWSCALE = {
+    "bt709": Colorspace.ITU709, "fcc": Colorspace.FCC, "bt470bg": Colorspace.ITU601, "smpte170m": Colorspace.ITU601,
+    "smpte240m": Colorspace.SMPTE240M, "bt2020nc": Colorspace.BT2020,
+}  # fmt: skip
+"""The YUV matrices that swscale converts."""
 
 _D65, _DCI = (0.3127, 0.3290), (0.314, 0.351)
 _CHROMATICITIES = {  # red, green, blue, white as CIE 1931 (x, y); ITU-T H.273, table 2
@@ -172,12 +179,13 @@ def to_sdr_rgb(frame: VideoFrame, width: int | None = None, height: int | None =
     shrinks = (width or frame.width) < frame.width or (height or frame.height) < frame.height
     flags = (Interpolation.AREA if shrinks else Interpolation.BICUBIC) | _ACCURATE
     if _swscale_suffices(color):
-        return frame.reformat(width, height, "rgb24", interpolation=flags, threads=1).to_ndarray()
+        matrix = _SWSCALE.get(color.matrix)
+        return frame.reformat(width, height, "rgb24", matrix, None, flags, threads=1).to_ndarray()
     name, depth = _planar_format(frame)
     # one matrix and one range on both sides, so that swscale changes neither
     matrix, value_range = Colorspace.ITU709, ColorRange.JPEG if color.full_range else ColorRange.MPEG
     same = frame.reformat(width, height, name, matrix, matrix, flags, value_range, value_range, threads=1)
-    planes = _planes(same)
+    planes = _planes(same, depth)
     return rgb_of(planes[0], planes[1], planes[2], color, depth)
 
 
@@ -189,12 +197,11 @@ def sdr_yuv420(frame: VideoFrame, width: int | None = None, height: int | None =
     """
     color = color_of(frame)
     flags, limited = Interpolation.BICUBIC | _ACCURATE, ColorRange.MPEG
-    if color.matrix != "gbr" and _swscale_suffices(color):
-        made = frame.reformat(width, height, "yuv420p", interpolation=flags, dst_color_range=limited, threads=1)
-        # reformat renames bt470bg to smpte170m, and keeps a gbr tag, which is forbidden for 4:2:0
-        kept = _MATRIX_NUMBER[color.matrix] if frame.colorspace == _MATRIX_NUMBER["gbr"] else frame.colorspace
-        if made.colorspace != kept:
-            made.colorspace = kept
+    if color.matrix in _SWSCALE and color.is_plain_sdr:
+        matrix = _SWSCALE[color.matrix]
+        made = frame.reformat(width, height, "yuv420p", matrix, matrix, flags, dst_color_range=limited, threads=1)
+        keeps = frame.colorspace == _UNTAGGED or _MATRICES.get(frame.colorspace) in _SWSCALE
+        made.colorspace = frame.colorspace if keeps else _MATRIX_NUMBER[color.matrix]
         return made
     rgb = frame if _swscale_suffices(color) else VideoFrame.from_ndarray(to_sdr_rgb(frame, width, height))
     made = rgb.reformat(width, height, "yuv420p", None, Colorspace.ITU709, flags, dst_color_range=limited, threads=1)
@@ -225,7 +232,7 @@ def _is_dolby_profile_5(frame: VideoFrame) -> bool:
 
 def _swscale_suffices(color: Color) -> bool:
     """Whether swscale gives the right SDR RGB from the frame's own tags."""
-    return color.is_plain_sdr and (color.matrix == "gbr" or color.matrix in _RED_BLUE)
+    return color.is_plain_sdr and (color.matrix == "gbr" or color.matrix in _SWSCALE)
 
 
 def _planar_format(frame: VideoFrame) -> tuple[str, int]:
@@ -239,11 +246,11 @@ def _bits(frame: VideoFrame) -> int:
     return max((component.bits for component in frame.format.components), default=0)
 
 
-def _planes(frame: VideoFrame) -> list[np.ndarray]:
+def _planes(frame: VideoFrame, depth: int) -> list[np.ndarray]:
     planes = []
     for plane in frame.planes:
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-        samples = rows if plane.line_size // plane.width < 2 else rows.view("<u2")
+        samples = rows if depth == 8 else rows.view("<u2")
         planes.append(samples[:, : plane.width])
     return planes
 

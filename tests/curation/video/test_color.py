@@ -379,6 +379,8 @@ def test_encoded_hdr_shows_its_sdr_original(shared_videos: Path, tmp_path: Path,
         ("rgb24", {}, (1, 1, 1)),
         ("gbrp", {"colorspace": 0}, (1, 1, 1)),
         ("bgra", {"colorspace": 0, "color_primaries": 1, "color_trc": 13}, (1, 1, 1)),
+        ("yuv420p", {"colorspace": 12, "color_primaries": 1}, (1, 1, 2)),
+        ("yuv420p", {"colorspace": 3}, (6, 2, 2)),  # reserved
         ("yuv420p", {"colorspace": 8}, (1, 1, 1)),
         ("yuv420p10le", {"colorspace": 9, "color_primaries": 9, "color_trc": 14}, (1, 1, 1)),
     ],
@@ -391,6 +393,8 @@ def test_tags_for_the_encoder(pix_fmt: str, tags: dict[str, int], expected: tupl
     made = sdr_yuv420(frame)
     assert (made.colorspace, made.color_primaries, made.color_trc) == expected
     assert (made.format.name, made.width, made.height, made.color_range, made.pts) == ("yuv420p", 64, 48, 1, 7)
+    assert {name: getattr(frame, name) for name in tags} == tags  # the source keeps its own
+    assert to_sdr_rgb(frame).shape == (48, 64, 3)
 
 
 def test_gbr_tag_on_420_is_not_kept():
@@ -406,7 +410,18 @@ def test_frames_are_scaled():
     expected = cv2.resize(original(), (80, 60), interpolation=cv2.INTER_AREA)
     assert psnr(small, expected) > 25
     assert (sdr_yuv420(frame, 80, 60).width, sdr_yuv420(frame, 80, 60).height) == (80, 60)
-    assert to_sdr_rgb(VideoFrame(321, 241, "yuv420p")).shape == (241, 321, 3)
+
+
+@pytest.mark.parametrize(("width", "height"), [(321, 241), (6, 4), (1, 1)])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "gray10le", "rgb24"])
+@pytest.mark.parametrize("transfer", [UNTAGGED, 16, 18])
+def test_odd_and_tiny_sizes(width: int, height: int, pix_fmt: str, transfer: int):
+    frame = VideoFrame(width, height, pix_fmt)
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    frame.color_trc = transfer
+    assert to_sdr_rgb(frame).shape == (height, width, 3)
+    assert (sdr_yuv420(frame).width, sdr_yuv420(frame).height) == (width, height)
 
 
 # --- refused
