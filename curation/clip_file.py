@@ -18,18 +18,21 @@ from av.video.frame import PictureType, VideoFrame
 
 from curation.clip_sound import Sound
 from curation.clip_source import (
-    SAME_TIME_S,
     Check,
     ClipError,
-    Missed,
     Piece,
     closed_prefix,
+    first_frame,
     frames_of,
-    opened,
     packets_of,
-    picture_at,
+    source_of,
     wanted,
 )
+from curation.errors import in_words
+from curation.video.frame import Frame
+from curation.video.geometry import Orientation, geometry_of
+from curation.video.reader import SAME_TIME_S
+from curation.video.timeline import first_stamp
 
 MP4_VIDEO = frozenset({"av1", "h264", "hevc", "mpeg4", "vp9"})
 _CLOCK = Fraction(1, 90_000)
@@ -49,25 +52,31 @@ class ClipFile:
     audio: str | None
 
 
-def copy(piece: Piece, *, trim_frames: int = 0, audio: bool = False, check: Check = wanted) -> ClipFile:
+def copy(
+    piece: Piece, *, trim_frames: int = 0, audio: bool = False, plain: bool = False, check: Check = wanted
+) -> ClipFile:
     """The clip's packets as they are, from its keyframe on; rotation and pixel aspect stay what the player applies.
 
     Frames can depend on later ones. Where the last frames need some beyond the end, up to `trim_frames` are left out.
-    The result decodes to the very frames of the source; that of the first is checked.
+    The result decodes to the very frames of the source; that of the first is checked. With `plain`, only SDR and
+    progressive footage is copied, since a re-encode of anything else would look different.
 
     Raises:
         ClipError: a copy would not be exact, or MP4 does not hold the codec.
     """
     if not piece.starts_on_keyframe:
         raise ClipError("does not start on a keyframe")
-    with opened(piece.uri) as (container, stream, first):
+    start, end = piece.start_pts, piece.end_pts
+    if start is None or end is None:
+        raise ClipError("its frames cannot be found by their time stamps")
+    first = first_frame(piece)
+    if plain and (first.picture.interlaced_frame or not first.color.is_plain_sdr):
+        raise ClipError("its frames are interlaced, HDR or wide-gamut")
+    with source_of(piece) as (container, stream):
         codec = stream.codec_context.codec.canonical_name
         if codec not in MP4_VIDEO:
             raise ClipError(f"{codec} is not copied into MP4")
-        if first.pts is None or stream.time_base is None:
-            raise ClipError("its packets carry no time stamps")
-        start, end = (first.pts + round(t / stream.time_base) for t in (piece.start, piece.end))
-        packets = packets_of(container, stream, first.pts, start, end)
+        packets = packets_of(container, stream, start, end)
         times = [p.pts for p in packets if p.pts is not None]
         kept, until = closed_prefix(times, end)
         trimmed = sum(t < end for t in times) - kept
@@ -75,8 +84,8 @@ def copy(piece: Piece, *, trim_frames: int = 0, audio: bool = False, check: Chec
             raise ClipError(f"its last {trimmed} frames need some beyond its end (trim_frames allows {trim_frames})")
         if kept + trimmed != piece.frames:
             raise ClipError(f"it holds {kept + trimmed} packets for {piece.frames} frames")
-        picture = picture_at(container, stream, first.pts, start, check)
-        seconds = float((until - start) * stream.time_base)
+        base = stream.time_base or Fraction(1)
+        seconds = float((until - start) * base)
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="mp4") as out:
             video = out.add_stream_from_template(stream, opaque=True)
@@ -90,12 +99,12 @@ def copy(piece: Piece, *, trim_frames: int = 0, audio: bool = False, check: Chec
                 packet.duration = ends[time] - time
             tracks = packets[:kept]
             if sound:
-                tracks += sound.between(float(first.pts * stream.time_base) + piece.start, seconds)
+                tracks += sound.between(float(start * base), seconds)
             _mux(out, tracks)
         made = ClipFile(
             buffer.getvalue(), "copy", codec, piece.width, piece.height, kept, seconds, sound.codec if sound else None
         )
-        _verify(made, check, upright=False, first=picture, aspect=stream.sample_aspect_ratio)
+        _verify(made, check, first, aspect=stream.sample_aspect_ratio)
         return made
 
 
@@ -110,19 +119,14 @@ def reencode(
     Raises:
         ClipError: the source does not give these frames (any more).
     """
-    found = -1
-    for seek in (True, False):  # a container whose index lies is read from its beginning
-        try:
-            made, found = _encode(piece, crf, preset, audio, seek, check)
-        except Missed:
-            continue
-        if found == piece.frames:
-            _verify(made, check, upright=True)
-            return made
-    raise ClipError(f"the source gives {max(found, 0)} frames for it where the manifest counts {piece.frames}")
+    made = _encode(piece, crf, preset, audio, check)
+    if made.frames != piece.frames:
+        raise ClipError(f"the source gives {made.frames} frames for it where the manifest counts {piece.frames}")
+    _verify(made, check)
+    return made
 
 
-def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool, check: Check) -> tuple[ClipFile, int]:
+def _encode(piece: Piece, crf: int, preset: str, audio: bool, check: Check) -> ClipFile:
     width, height = max(2, piece.width & ~1), max(2, piece.height & ~1)
     buffer, ticks, packets, begin = io.BytesIO(), [], [], 0.0
     with av.open(buffer, "w", format="mp4") as out:
@@ -133,19 +137,19 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool, check:
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         context = video.codec_context
         context.time_base, context.thread_count = _CLOCK, 1
-        for time, picture in frames_of(piece, seek, check):
-            upright = _upright(picture, width, height)
+        for frame in frames_of(piece, check):
+            upright = frame.yuv420(width, height)
             if not ticks:
-                begin = time  # a clip that goes on where another ended may begin between two frames
+                begin = frame.time  # a clip that goes on where another ended may begin between two frames
                 context.color_range, context.colorspace = upright.color_range, upright.colorspace
-                context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
-            ticks.append(round((time - begin) / _CLOCK))
+                context.color_primaries, context.color_trc = upright.color_primaries, upright.color_trc
+            ticks.append(round((frame.time - begin) / _CLOCK))
             upright.pts, upright.time_base, upright.pict_type = ticks[-1], _CLOCK, PictureType.NONE
             for packet in video.encode(upright):
                 check()
                 packets.append(packet)
         if not ticks:
-            raise Missed
+            raise ClipError(f"the source gives no frame for it where the manifest counts {piece.frames}")
         for packet in context.encode_lazy():  # slow presets have most of their frames still before them
             check()
             packet.stream = video
@@ -155,34 +159,17 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, seek: bool, check:
             packet.duration = ends[packet.pts] - packet.pts
         seconds = float(ends[ticks[-1]] * _CLOCK)
         sound = None
-        if audio:
-            with opened(piece.uri) as (container, stream, first):
+        if audio and piece.start_pts is not None:  # the clock of the sound is that of the stamps
+            with source_of(piece) as (container, stream):
                 sound = Sound(container, out)
-                packets += sound.between(float((first.pts or 0) * (stream.time_base or 0)) + begin, seconds)
+                origin = first_stamp(piece.start, piece.start_pts, stream.time_base or Fraction(1))
+                packets += sound.between(float(origin * (stream.time_base or 0)) + begin, seconds)
                 _mux(out, packets)
         else:
             _mux(out, packets)
-    made = ClipFile(
+    return ClipFile(
         buffer.getvalue(), "reencode", "h264", width, height, len(ticks), seconds, sound.codec if sound else None
     )
-    return made, len(ticks)
-
-
-def _upright(picture: VideoFrame, width: int, height: int) -> VideoFrame:
-    """The picture in video-range 4:2:0, turned upright, with square pixels, of this size."""
-    turns = round(picture.rotation) % 360 // 90  # counter-clockwise
-    w, h = (height, width) if turns % 2 else (width, height)
-    flat = picture.reformat(width=w, height=h, format="yuv420p", interpolation="BICUBIC", dst_color_range="MPEG")
-    if not turns:
-        return flat
-    planes = flat.to_ndarray()
-    luma = planes[:h]
-    chroma = planes[h:].reshape(2, h // 2, w // 2)
-    turned = [np.rot90(plane, turns).reshape(-1) for plane in (luma, *chroma)]
-    stacked = np.concatenate(turned).astype(np.uint8, copy=False).reshape(height * 3 // 2, width)
-    made = VideoFrame.from_ndarray(stacked, format="yuv420p")
-    made.color_range, made.colorspace = flat.color_range, flat.colorspace
-    return made
 
 
 def _mux(out: av.container.OutputContainer, packets: list[Packet]) -> None:
@@ -190,10 +177,9 @@ def _mux(out: av.container.OutputContainer, packets: list[Packet]) -> None:
         out.mux(packet)
 
 
-def _verify(
-    made: ClipFile, check: Check, *, upright: bool, first: VideoFrame | None = None, aspect: Fraction | None = None
-) -> None:
-    """Decode the file. Raises ClipError unless it holds what `made` says."""
+def _verify(made: ClipFile, check: Check, first: Frame | None = None, aspect: Fraction | None = None) -> None:
+    """Decode the file. Raises ClipError unless it holds what `made` says, and begins with the source's frame `first`
+    where that is given."""
     times: list[float] = []
     try:
         with av.open(io.BytesIO(made.data), "r") as container:
@@ -204,16 +190,11 @@ def _verify(
                 if picture.is_corrupt or picture.time is None:
                     raise ClipError(f"the file made of it is damaged at frame {len(times)}")
                 if not times:
-                    if upright and (picture.rotation or (picture.width, picture.height) != (made.width, made.height)):
-                        raise ClipError("the file made of it is not upright")
-                    if (stream.sample_aspect_ratio or 1) != (aspect or 1):
-                        raise ClipError("the file made of it has pixels of another shape")
-                    if first is not None and not _same(picture, first):
-                        raise ClipError("the file made of it does not start with the source's frame")
+                    _verify_first(made, picture, stream.sample_aspect_ratio, first, aspect)
                 times.append(picture.time)
             length = float((stream.duration or 0) * (stream.time_base or 0))
     except (av.error.FFmpegError, IndexError) as error:
-        raise ClipError(f"the file made of it cannot be decoded: {error}") from error
+        raise ClipError(f"the file made of it cannot be decoded: {in_words(error)}") from error
     if len(times) != made.frames or times != sorted(set(times)):
         raise ClipError(f"the file made of it gives {len(times)} frames, not {made.frames}")
     if abs(times[0]) > SAME_TIME_S:
@@ -222,7 +203,16 @@ def _verify(
         raise ClipError(f"the file made of it lasts {length:.3f} s, not {made.seconds:.3f} s")
 
 
-def _same(picture: VideoFrame, source: VideoFrame) -> bool:
-    return picture.rotation == source.rotation and np.array_equal(
-        picture.to_ndarray(format="rgb24"), source.to_ndarray(format="rgb24")
-    )
+def _verify_first(
+    made: ClipFile, picture: VideoFrame, shape: Fraction | None, first: Frame | None, aspect: Fraction | None
+) -> None:
+    seen = geometry_of(picture, float(shape or 0), "the file made of it")
+    if (shape or 1) != (aspect or 1):
+        raise ClipError("the file made of it has pixels of another shape")
+    if first is None:
+        if seen.orientation != Orientation() or (seen.width, seen.height) != (made.width, made.height):
+            raise ClipError("the file made of it is not upright")
+        return
+    same = np.array_equal(picture.to_ndarray(format="rgb24"), first.picture.to_ndarray(format="rgb24"))
+    if not same or seen.orientation != first.geometry.orientation:
+        raise ClipError("the file made of it does not start with the source's frame")

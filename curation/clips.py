@@ -1,16 +1,16 @@
 """From shots to clips: bounded in length, starting on a keyframe that does not cross the cut."""
 
 import hashlib
-import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from curation.config import ClipSettings
+from curation.video.timeline import stamp_at
 
 _SAME_TIME_S = 1e-4
-_EARLY_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,13 @@ def clip_id(video_id: str, start: float, end: float) -> str:
 def stamps(clip: Mapping[str, Any], video: Mapping[str, Any]) -> dict[str, int | None]:
     """The ends of a clip (its row) on its stream's own clock, from the video's row: `start_pts` and `end_pts`.
 
-    Frames of the clip are those whose time stamps p have start_pts <= p < end_pts. None where the stream has no stamps.
+    Frames of the clip are those whose time stamps p have start_pts <= p < end_pts. None where frames cannot be found by
+    their stamps, because these are missing or wrong.
     """
     first, num, den = video.get("first_pts"), video.get("time_base_num"), video.get("time_base_den")
     if first is None or not num or not den:
         return {"start_pts": None, "end_pts": None}
-    # as the decode counts: a frame up to a microsecond early is inside, half a tick where ticks are finer
-    early = min(_EARLY_S * den / num, 0.5)
-    return {f"{end}_pts": first + math.ceil(clip[end] * den / num - early) for end in ("start", "end")}
+    return {f"{end}_pts": stamp_at(clip[end], first, Fraction(num, den)) for end in ("start", "end")}
 
 
 def bounds(clip: Mapping[str, Any], shot: Mapping[str, Any] | None) -> dict[str, str | None]:

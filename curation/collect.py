@@ -138,9 +138,14 @@ def end_of(video: Task, reading: VideoPass | None, failures: Failures, clips: in
     if reading is None:
         return End(clips, row, [], failures)
     info = reading.info
-    names = "container codec pix_fmt width height coded_width coded_height rotation fps variable_rate duration frames"
+    names = "container codec pix_fmt width height interlaced fps variable_rate duration frames"
     stamped = "first_pts time_base_num time_base_den"
     row |= {name: getattr(info, name) for name in f"{names} {stamped}".split()} | {"shots": len(reading.shots)}
+    row |= {name: getattr(info.geometry, name) for name in ("coded_width", "coded_height")}
+    row |= {name: getattr(info.geometry.orientation, name) for name in ("rotation", "mirrored")}
+    if info.color:
+        row |= {f"color_{name}": getattr(info.color, name) for name in ("primaries", "transfer", "matrix")}
+        row["color_range"] = "full" if info.color.full_range else "limited"
     shots = [
         {
             "video_id": video.video_id,

@@ -24,8 +24,10 @@ from curation.scores.base import ClipFrames, Failure
 from curation.scores.duplicates import difference_hash
 from curation.scores.motion import flow_map
 from curation.sources import identify
+from curation.video.container import other_streams_end
 from curation.video.decoder import Decoder, VideoInfo, ahead
 from curation.video.frame import Frame, Still
+from curation.video.geometry import Geometry
 
 _KEYFRAME_THUMBNAIL_GAP_S = 0.25  # intra-only codecs make every frame a keyframe
 _UNIFORM_FRAMES = 8  # that VideoBLIP looks at
@@ -78,6 +80,7 @@ class _Draft:
     frame_count: int
     samples: list[_Sample]
     cut_doubt: float
+    size: tuple[int, int]  # display width and height
 
 
 class VideoPass:
@@ -99,7 +102,7 @@ class VideoPass:
         self.shots: list[Shot] = []
         self.failures: list[tuple[str | None, Failure]] = []
         self._flow = flow
-        self._hole: tuple[float, float] | None = None  # the last stretch without a picture, in seconds
+        self._size = self.info.width, self.info.height  # of the frames that are being looked at
         self._times: deque[float] = deque()  # presentation times of frames that a clip may still need
         self._dropped = 0  # frames that have left `_times`
         self._keyframes: deque[float] = deque()
@@ -132,7 +135,9 @@ class VideoPass:
         """Decode and find the clips."""
         end, first, sound = 0.0, 0, True
         patience = self.config.no_progress_minutes * 60 / 3  # the run itself waits longer
-        frame_bytes = self.info.coded_width * self.info.coded_height * 3 // 2
+        stored = self.info.geometry
+        frame_bytes = stored.coded_width * stored.coded_height * 3 // 2
+        known: Geometry | None = None
         for frame in ahead(self.decoder, min(16, max(4, _AHEAD_BYTES // max(1, frame_bytes))), patience):
             end = frame.time + frame.duration
             if frame.damaged_from is not None:
@@ -140,9 +145,14 @@ class VideoPass:
                     yield from self._end(frame.damaged_from, "damage")
                 sound = False
                 continue
-            if not sound:
-                self._resume(frame)
+            if sound and known not in {None, frame.geometry}:
+                yield from self._end(frame.time, "resize")
+                self._resume(frame, "resize")
+                first = frame.index
+            elif not sound:
+                self._resume(frame, "damage")
                 first, sound = frame.index, True
+            known, self._size = frame.geometry, (frame.width, frame.height)
             self._remember(frame)
             bgr = frame.small_bgr(self.config.cuts.width_px)
             for transition in self._cascade.push(frame.index - first, frame.time, bgr):
@@ -153,11 +163,11 @@ class VideoPass:
             yield from self._end(end, "end")
         self._note_what_is_missing(end)
 
-    def _resume(self, frame: Frame) -> None:
-        """Begin anew with the first sound frame after damage."""
+    def _resume(self, frame: Frame, begins_with: str) -> None:
+        """Begin anew with the first frame after damage, or of another size."""
         self._dropped = frame.index
         self._next_sample = frame.time
-        self._begin(frame.time, "damage")
+        self._begin(frame.time, begins_with)
         self._cascade = Cascade(self.config.cuts, self.info.fps)
 
     def _remember(self, frame: Frame) -> None:
@@ -213,7 +223,7 @@ class VideoPass:
         yield from self._take(end, final=True)
         reason = None
         if not self._clips_in_shot:
-            reason = self.config.clips.too_short(end - start) or "its clips could not be decoded"
+            reason = self.config.clips.too_short(end - start) or "a frame is shown for longer than a clip"
         self.shots.append(Shot(len(self.shots), start, end, self._begins_with, ends_with, self._clips_in_shot, reason))
 
     def _take(self, known_until: float, final: bool) -> Iterator[_Draft]:
@@ -224,28 +234,17 @@ class VideoPass:
                 yield draft
 
     def _draft(self, span: Span) -> _Draft | None:
-        """The clip of this span; None, with the failure noted, where there is no picture between its ends."""
+        """The clip of this span; None where no frame begins in it, because one is shown for longer than a clip."""
         inside = [s for s in self._samples if span.start - 1e-6 <= s.time < span.end - 1e-6]
         if not inside:
-            self._note_hole(span)
             return None
         first, past = bisect_left(self._times, span.start - 1e-6), bisect_left(self._times, span.end - 1e-6)
         doubt = self._cascade.doubt(span.start, span.end)
-        return _Draft(span, len(self.shots), self._dropped + first, past - first, inside, doubt)
-
-    def _note_hole(self, span: Span) -> None:
-        """One row for neighbouring spans without a picture: a still that is shown for an hour would give hundreds."""
-        start = span.start
-        if self._hole is not None and self._hole[1] == span.start:
-            start = self._hole[0]
-            self.failures.pop()
-        self._hole = start, span.end
-        message = f"no picture between its ends; {start:.2f} to {span.end:.2f} s left out"
-        self.failures.append((clip_id(self.video_id, *self._hole), Failure("decode", "DamagedVideo", message)))
+        return _Draft(span, len(self.shots), self._dropped + first, past - first, inside, doubt, self._size)
 
     def _finish(self, draft: _Draft) -> Clip:
         """Make the pictures and the flow. Runs in a thread of its own."""
-        span, samples, info = draft.span, draft.samples, self.info
+        span, samples = draft.span, draft.samples
         middle = min(samples, key=lambda s: abs(s.time - (span.start + span.end) / 2))
         three = (samples[0], middle, samples[-1])
         rgb = {id(s): s.still.rgb() for s in three}
@@ -264,8 +263,8 @@ class VideoPass:
             start=span.start,
             end=span.end,
             fps=draft.frame_count / (span.end - span.start),
-            width=info.width,
-            height=info.height,
+            width=draft.size[0],
+            height=draft.size[1],
             frames=tuple(rgb[id(s)] for s in three),
             frame_times=tuple(s.time for s in three),
             flow=_flow(grid if self._flow and not by_network else [], motion.fps, motion.method),
@@ -287,16 +286,20 @@ class VideoPass:
 
     def _note_what_is_missing(self, end: float) -> None:
         claimed = self.claimed_duration
-        if claimed and claimed - end > max(1.0, 0.1 * claimed):
-            message = f"the picture ends at {end:.2f} s of the {claimed:.2f} s that the header claims"
+        if claimed and _falls_short(end, claimed) and _falls_short(other_streams_end(self.uri), claimed):
+            message = f"the video ends at {end:.2f} s of the {claimed:.2f} s that the header claims"
             self.failures.append((None, Failure("decode", "TruncatedVideo", message)))
         hidden, shown = self.info.hidden, self.info.frames or 0
-        if hidden > _FEW * shown:  # a few that repeat cost a sound file next to nothing
-            message = f"{hidden} of {hidden + shown} frames are shown for no time: their time stamps repeat or go back"
-            self.failures.append((None, Failure("decode", "DamagedVideo", f"{message}; remux the file with new ones")))
+        if hidden > _FEW * shown:  # a few that repeat cost an undamaged file next to nothing
+            message = f"{hidden} of {hidden + shown} frames are left out: their time stamps repeat or go back"
+            self.failures.append((None, Failure("decode", "DamagedVideo", message)))
         for since, until in self.info.damage:
             message = f"damaged packets or time stamps: the footage from {since:.2f} to {until:.2f} s is left out"
             self.failures.append((None, Failure("decode", "DamagedVideo", message)))
+
+
+def _falls_short(end: float, claimed: float) -> bool:
+    return claimed - end > max(1.0, 0.1 * claimed)
 
 
 def open_clips(uri: str, config: CurateConfig | None = None) -> list[ClipFrames]:

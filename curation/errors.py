@@ -14,3 +14,10 @@ class UnreadableVideo(CurationError):  # noqa: N818 - a state of the file, not o
     def __init__(self, message: str, step: str = "open") -> None:
         super().__init__(message)
         self.step = step
+
+
+def in_words(error: BaseException) -> str:
+    """What an error says, without the error number that operating systems and libav put before it."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    place = getattr(error, "filename", None)
+    return f"{reason}: {place}" if isinstance(place, str) and place not in reason else str(reason)

@@ -32,7 +32,7 @@ from curation.clip_file import ClipFile, copy, reencode
 from curation.clip_source import Check, ClipError, Piece, Stopped, wanted
 from curation.config import ExportConfig, ExportFormat, ExportMode
 from curation.errors import CurationError, UnreadableVideo
-from curation.export_rows import CAPTIONS, CUT, clips_of, describe
+from curation.export_rows import CAPTIONS, CUT, STAMPS, clips_of, describe
 from curation.manifest import Manifest
 from curation.progress import Progress, silent
 from curation.store import on_disk, writing
@@ -107,10 +107,12 @@ def cut_out(clip: Mapping[str, Any], config: ExportConfig, check: Check = wanted
         raise ClipError(f"its video cannot be read: {error}") from error
     if now != clip["video_id"]:
         raise ClipError("its video has changed since it was curated; curate it again")
-    piece = Piece(path, **{k: clip[k] for k in CUT})
+    cut: dict[str, Any] = {k: clip[k] for k in CUT} | {k: clip.get(k) for k in STAMPS}
+    piece = Piece(path, **cut)
     if config.mode is not ExportMode.reencode:
         try:
-            return copy(piece, trim_frames=config.trim_frames, audio=config.audio, check=check)
+            plain = config.mode is ExportMode.auto
+            return copy(piece, trim_frames=config.trim_frames, audio=config.audio, plain=plain, check=check)
         except ClipError:
             if config.mode is ExportMode.copy:
                 raise

@@ -17,6 +17,7 @@ from curation.selection.folder import read_summary
 
 CAPTIONS = ("caption_fused", "caption_video", "caption_image")  # the first that is there becomes the .txt
 CUT = ("start", "end", "frames", "fps", "width", "height", "starts_on_keyframe")  # what cutting needs to know
+STAMPS = ("start_pts", "end_pts")  # what it uses where a table has them
 _SOURCE = [f.name for f in CLIP_IDENTITY if f.name not in {"clip_id", "preview"}]
 
 

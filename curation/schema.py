@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from curation.errors import CurationError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 VERSION_KEY = "rushes.schema_version"
 TABLES = ("videos", "shots", "errors", "clips")
 
@@ -28,7 +28,7 @@ def _table(*fields: pa.Field) -> pa.Schema:
 
 
 _SECONDS = "s"
-_KINDS = "cut, fade, dissolve or damage"
+_KINDS = "cut, fade, dissolve, damage or resize (the frame size changes)"
 VIDEOS = _table(
     _field("uri", pa.string(), "where the file was read"),
     _field("video_id", pa.string(), "hash of the content; null when it could not be read"),
@@ -39,16 +39,22 @@ VIDEOS = _table(
     _field("container", pa.string(), "container format"),
     _field("codec", pa.string(), "video codec"),
     _field("pix_fmt", pa.string(), "pixel format"),
-    _field("width", pa.int32(), "display width: upright, square pixels", "px"),
-    _field("height", pa.int32(), "display height: upright, square pixels", "px"),
-    _field("coded_width", pa.int32(), "stored width", "px"),
-    _field("coded_height", pa.int32(), "stored height", "px"),
+    _field("width", pa.int32(), "display width of the first frame: upright, square pixels", "px"),
+    _field("height", pa.int32(), "display height of the first frame: upright, square pixels", "px"),
+    _field("coded_width", pa.int32(), "stored width of the first frame", "px"),
+    _field("coded_height", pa.int32(), "stored height of the first frame", "px"),
     _field("rotation", pa.int32(), "counter-clockwise turn that makes it upright", "degree"),
+    _field("mirrored", pa.bool_(), "whether left and right change places after the turn"),
+    _field("interlaced", pa.bool_(), "whether any frame is interlaced; training and re-encoding deinterlace it"),
+    _field("color_primaries", pa.string(), "color primaries (ffprobe's name), as tagged or assumed; see docs/color.md"),
+    _field("color_transfer", pa.string(), "transfer function; smpte2084 (PQ) and arib-std-b67 (HLG) are tone mapped"),
+    _field("color_matrix", pa.string(), "matrix from YCbCr to RGB"),
+    _field("color_range", pa.string(), "limited or full"),
     _field("fps", pa.float64(), "frames decoded over duration", "1/s"),
     _field("variable_rate", pa.bool_(), "whether the frame rate varies"),
     _field("duration", pa.float64(), "from the first frame to the end of the last", _SECONDS),
     _field("frames", pa.int64(), "frames decoded"),
-    _field("first_pts", pa.int64(), "presentation time stamp of the first frame, where all times begin", "time base"),
+    _field("first_pts", pa.int64(), "time stamp of the first frame; null if stamps find no frames", "time base"),
     _field("time_base_num", pa.int32(), "numerator of the time base of the stream's time stamps", _SECONDS),
     _field("time_base_den", pa.int32(), "denominator of it"),
     _field("shots", pa.int32(), "shots found"),
@@ -147,5 +153,6 @@ def _adds(**columns: str) -> Callable[[str, pa.Schema], pa.Schema]:
 
 UPGRADES: dict[int, Callable[[str, pa.Schema], pa.Schema]] = {
     1: _adds(videos="first_pts time_base_num time_base_den", clips="start_pts end_pts begins_with ends_with"),
+    2: _adds(videos="mirrored interlaced color_primaries color_transfer color_matrix color_range"),
 }
 """By version: what makes its schema that of the next one."""

@@ -152,17 +152,19 @@ class ClipData:
             shown = np.searchsorted(starts, times + TOLERANCE_S, "right") - 1
             pixels = np.asarray(frames[np.maximum(shown, 0)])
         else:
-            pixels = self.reader.at(clip.uri, times, clip.width / clip.height)
+            pixels = self.reader.at(clip.uri, times, clip.width / clip.height, (clip.start, clip.start_pts))
         return Example(pixels, caption, rate, clip.motion) if self.frames else Example(pixels[0], caption, rate, rate)
 
     def _cached(self, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
         """The clip's frames, memory-mapped, and their times; decoded if they are not there yet."""
         s = self.settings
-        what = [clip.uri, clip.video_id, clip.start, clip.end, clip.width, clip.height, s.height, s.width, 1]
+        what = [clip.uri, clip.video_id, clip.start, clip.end, clip.width, clip.height, s.height, s.width, 2]
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
         frames, times = self.cache / f"{key}.frames.npy", self.cache / f"{key}.times.npy"
         if not times.exists():
-            pixels, starts = self.reader.span(clip.uri, clip.start, clip.end, clip.width / clip.height)
+            pixels, starts = self.reader.span(
+                clip.uri, clip.start, clip.end, clip.width / clip.height, (clip.start, clip.start_pts)
+            )
             _save(frames, pixels)
             _save(times, starts)  # last: where it is, the frames are whole
         return np.load(frames, mmap_mode="r"), np.load(times)

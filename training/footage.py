@@ -6,7 +6,6 @@ Footage is a mapping of names to frames, RGB uint8 (n, h, w, 3), whatever their 
 import hashlib
 import re
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,30 +58,22 @@ def read_video(path: Path, short: int, frames: int) -> np.ndarray:
 
     A video that breaks off gives what it has. Raises TrainingError where it has no frame.
     """
-    import av
-    import av.error
+    from curation.errors import CurationError
+    from curation.video.decoder import Decoder
 
     kept: list[np.ndarray] = []
-    trouble = "no frame"
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise TrainingError(f"{path}: no video stream")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            seconds = _seconds(stream.duration, stream.time_base) or _seconds(container.duration, Fraction(1, 10**6))
-            step, origin = (seconds or frames / 4) / frames, None
-            for picture in container.decode(stream):
-                origin = (picture.time or 0.0) if origin is None else origin
-                if (picture.time or 0.0) - origin < len(kept) * step - 1e-6:
-                    continue
-                kept.append(_scaled(picture, stream.sample_aspect_ratio or Fraction(1), short))
-                if len(kept) == frames:
-                    break
-    except (av.error.FFmpegError, OSError) as error:
-        trouble = str(error)
-    if not kept:
-        raise TrainingError(f"{path}: cannot be read ({trouble})")
+        decoder = Decoder(str(path))
+        step = (decoder.info.duration or frames / 4) / frames
+        for frame in decoder:
+            if frame.time < len(kept) * step - 1e-6:
+                continue
+            scale = min(1.0, short / min(frame.height, frame.width))
+            kept.append(frame.rgb(round(max(frame.height, frame.width) * scale)))
+            if len(kept) == frames:
+                break
+    except CurationError as error:
+        raise TrainingError(str(error)) from error
     return np.stack(kept)
 
 
@@ -184,17 +175,3 @@ def _unpacked(file: Path) -> Footage:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
             raise TrainingError(f"{file}: {name} is {frames.dtype} {frames.shape}, not uint8 (n, h, w, 3)")
     return arrays
-
-
-def _seconds(duration: int | None, unit: Fraction | None) -> float | None:
-    return float(duration * unit) if duration and unit else None
-
-
-def _scaled(picture, aspect: Fraction, short: int) -> np.ndarray:
-    """A decoded picture as RGB, square pixels, upright."""
-    height, width = picture.height, round(picture.width * aspect)
-    scale = min(1.0, short / min(height, width))
-    rgb = picture.to_ndarray(
-        format="rgb24", height=round(height * scale), width=round(width * scale), interpolation="AREA"
-    )
-    return np.ascontiguousarray(np.rot90(rgb, round(picture.rotation / 90) % 4))

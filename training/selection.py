@@ -22,6 +22,7 @@ SIDES = ("train", "validation")  # what a selection's column `split` may say
 class Clip:
     """A row of the selection. Times in seconds since the video's first frame; `motion` NaN where not measured.
 
+    `start_pts` is the stamp of its start in the video's stream, None where frames cannot be found by their stamps.
     `split` (one of SIDES) and `weight` (how often it is to be drawn, 0 or more) are None where the policy says neither.
     """
 
@@ -36,6 +37,7 @@ class Clip:
     motion: float
     captions: tuple[str, str, str]  # image, video, fused; empty where missing
     rank: float = math.nan
+    start_pts: int | None = None
     split: str | None = None
     weight: float | None = None
 
@@ -77,7 +79,8 @@ def read_selection(folder: str, rank_by: str = "") -> Selection:
         wanted = [c for c in optional if c in schema.names]
         if missing := [c for c in (*REQUIRED, *([rank_by] if rank_by else [])) if c not in schema.names]:
             raise TrainingError(f"{path}: no column {missing[0]}; it has {', '.join(schema.names)}")
-        columns = list(dict.fromkeys([*REQUIRED, *wanted, *([rank_by] if rank_by else [])]))
+        located = [c for c in ("start_pts",) if c in schema.names]  # where a clip lies does not change what it is
+        columns = list(dict.fromkeys([*REQUIRED, *wanted, *located, *([rank_by] if rank_by else [])]))
         table = pq.read_table(path, columns=columns, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise TrainingError(f"selection: {path} does not exist; run `rushes select` first") from error
@@ -95,6 +98,7 @@ def read_selection(folder: str, rank_by: str = "") -> Selection:
             motion=_number(row.get("motion")),
             captions=tuple(row.get(f"caption_{c}") or "" for c in CAPTIONS),  # type: ignore[arg-type]
             rank=_number(row[rank_by]) if rank_by else math.nan,
+            start_pts=row.get("start_pts"),
             split=row.get("split"),
             weight=row.get("weight"),
         )

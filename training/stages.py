@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,6 @@ class StageResult:
     error_trained: dict[str, float]  # the averaged weights at its end
     parameters: int
     trained_parameters: int
-    decord_failures: int
     system: str = ""  # whose network it is; empty in results from before it was recorded
     reused: bool = False  # the stage was finished before, and this is its recorded result
 
@@ -288,7 +287,6 @@ def _train_stage(
         error_trained=denoising_error(loss, network, examples, conditioner),
         parameters=sum(p.numel() for p in network.parameters()),
         trained_parameters=sum(p.numel() for p in trained),
-        decord_failures=sum(d.reader.failures.total() for d in {id(data): data, id(evaluation): evaluation}.values()),
         system=system,
     )
     checkpoints.write_atomic(out / RESULT, lambda temporary: temporary.write_text(json.dumps(asdict(result), indent=1)))
@@ -306,7 +304,9 @@ def _one(clips: Sequence[Clip], config: TrainStageConfig) -> Clip:
 def _recorded(out: Path, identity: str) -> StageResult | None:
     """The result in `out` if it is this run's and its checkpoint is still the one it tells of."""
     try:
-        result = StageResult(**json.loads((out / RESULT).read_text()))
+        known = {f.name for f in fields(StageResult)}  # a result of an older version may have more
+        recorded = json.loads((out / RESULT).read_text())
+        result = StageResult(**{name: value for name, value in recorded.items() if name in known})
         same = result.identity == identity and checkpoints.file_hash(out / checkpoints.FILE) == result.checkpoint_hash
     except (OSError, ValueError, TypeError):  # none, or not ours: the stage runs
         return None

@@ -76,11 +76,10 @@ _WHITE_NITS = 203.0
 """Luminance of diffuse white in HDR, which becomes SDR white (ITU-R BT.2408, table 1)."""
 _HLG_NITS = 1000.0
 _GAMMA = 2.4
-_KNEE = 0.5
+_KNEE = 0.9
 """Light below this share of SDR white is not compressed by the tone mapping."""
-_OVERSHOOT = 1.1
-"""Values up to this factor over SDR white are taken for ringing of the codec, not for highlights."""
-_PEAK_SHARE, _PEAK_SIDE = 0.995, 128
+_PEAK = 1000.0 / _WHITE_NITS
+"""The light that becomes SDR white: the peak of the displays that most footage is graded on."""
 _STEPS = 65535
 _STRIP = 32_768
 """Pixels that are converted at a time, so that what is between stays in the cache."""
@@ -162,11 +161,10 @@ def rgb_of(luma: np.ndarray, cb: np.ndarray | None, cr: np.ndarray | None, color
         if depth == 8:
             return cv2.transform(merged, _to_rgb(color.matrix, color.full_range, 8, 255))
         return cv2.convertScaleAbs(_coded(merged, color, depth), alpha=255 / _STEPS)
-    peak = _peak(merged, color, depth) if color.is_hdr else 1.0
     out = np.empty(merged.shape, np.uint8)
     rows = max(1, _STRIP // merged.shape[1])
     for top in range(0, merged.shape[0], rows):
-        out[top : top + rows] = _converted(merged[top : top + rows], color, depth, peak)
+        out[top : top + rows] = _converted(merged[top : top + rows], color, depth)
     return out
 
 
@@ -180,6 +178,8 @@ def to_sdr_rgb(frame: VideoFrame, width: int | None = None, height: int | None =
     flags = (Interpolation.AREA if shrinks else Interpolation.BICUBIC) | _ACCURATE
     if _swscale_suffices(color):
         matrix = _SWSCALE.get(color.matrix)
+        if (width or frame.width, height or frame.height) == (frame.width, frame.height):
+            flags = Interpolation.BICUBIC  # ffmpeg's own conversion
         return frame.reformat(width, height, "rgb24", matrix, None, flags, threads=1).to_ndarray()
     name, depth = _planar_format(frame)
     # one matrix and one range on both sides, so that swscale changes neither
@@ -255,11 +255,11 @@ def _planes(frame: VideoFrame, depth: int) -> list[np.ndarray]:
     return planes
 
 
-def _converted(merged: np.ndarray, color: Color, depth: int, peak: float) -> np.ndarray:
+def _converted(merged: np.ndarray, color: Color, depth: int) -> np.ndarray:
     """SDR RGB uint8 (h, w, 3) of merged planes, by way of linear light."""
     linear = _light(merged, color, depth)
     if color.is_hdr:
-        linear = _tone_mapped(linear, peak)
+        linear = _tone_mapped(linear)
     if color.primaries in _CHROMATICITIES:
         linear = _in_gamut(cv2.transform(linear, _to_bt709(color.primaries)))
     encoded = cv2.pow(np.maximum(linear, 0), 1 / _GAMMA)  # the inverse EOTF of ITU-R BT.1886
@@ -334,28 +334,16 @@ def _light(merged: np.ndarray, color: Color, depth: int) -> np.ndarray:
     return np.take(_linear(color.transfer), _coded(merged, color, depth))
 
 
-def _peak(merged: np.ndarray, color: Color, depth: int) -> float:
-    """Peak of a frame in units of SDR white, at least 1, without its smallest highlights.
-
-    It is measured on a small copy, where ringing is averaged out, and which is much the same for every frame size.
-    """
-    scale = min(1.0, _PEAK_SIDE / max(merged.shape[:2]))
-    height, width = (max(1, round(side * scale)) for side in merged.shape[:2])
-    small = cv2.resize(merged, (width, height), interpolation=cv2.INTER_AREA)
-    largest = _light(small, color, depth).max(axis=2)
-    return max(1.0, float(np.quantile(largest, _PEAK_SHARE)) / _OVERSHOOT)
-
-
-def _tone_mapped(linear: np.ndarray, peak: float) -> np.ndarray:
+def _tone_mapped(linear: np.ndarray) -> np.ndarray:
     """Scale the light of each pixel so that its largest component is at most 1; hue and saturation do not change.
 
     The curve is the identity up to the knee. Above it is t (1 + t / p^2) / (1 + t), which maps p to 1 (Reinhard et al.
-    2002, equation 4), scaled to the rest of the range. p is the peak of the frame: a frame without highlights does not
-    change.
+    2002, equation 4), scaled to the rest of the range. It is the same for every frame: one that followed the frame's
+    own peak would make a video flicker.
     """
     red, green, blue = cv2.split(linear)
     largest = cv2.max(cv2.max(red, green), blue)
-    room, white = 1 - _KNEE, (peak - _KNEE) / (1 - _KNEE)
+    room, white = 1 - _KNEE, (_PEAK - _KNEE) / (1 - _KNEE)
     above = np.maximum(largest - np.float32(_KNEE), 0) * np.float32(1 / room)
     shoulder = np.minimum(above * (1 + above * np.float32(white**-2)) / (1 + above), 1)
     mapped = np.minimum(largest, np.float32(_KNEE)) + np.float32(room) * shoulder

@@ -1,7 +1,7 @@
 """One decode of a video: upright frames with their presentation times, cheap to look at in small.
 
-Everything downstream sees time as seconds since the first frame, from presentation time stamps; frame numbers only
-count decoded frames. Sizes are display sizes: rotated upright, with square pixels.
+Everything downstream sees time as seconds since the first frame, as `timeline` derives it from time stamps; frame
+numbers only count decoded frames. Sizes are display sizes: rotated upright, with square pixels.
 """
 
 import math
@@ -11,90 +11,112 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 
 import av
 import av.container
 import av.error
-import fsspec.core
 from av.codec.hwaccel import HWAccel
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from curation.errors import UnreadableVideo
 from curation.video import nvdec
+from curation.video.color import Color, color_of
+from curation.video.container import (
+    MAX_PIXELS,
+    MAX_SIDE_PX,
+    Frames,
+    claimed_duration,
+    clock_may_jump,
+    opened,
+)
 from curation.video.damage import MARKING, Damage, LibavErrors
 from curation.video.frame import Frame
+from curation.video.geometry import Geometry, geometry_of
+from curation.video.timeline import LONGEST_STILL_S, Placed, Stamped, Timeline
 
-_MAX_SIDE_PX = 16384
-_MAX_PIXELS = 1 << 26  # 8192 x 8192: a picture takes 200 MB and more, and a decoder holds several
-_LONGEST_STILL_S = 3600.0  # a picture that is shown for longer has a wrong time stamp
-# A playlist, a list of files or a session description would have libav read what its author chose, for ever if he so
-# chose; of pictures and texts it makes videos of one frame.
-_OPTIONS = {
-    "format_whitelist": "asf,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,"
-    "wtv,yuv4mpegpipe",
-    "protocol_whitelist": "file",
-    "max_pixels": str(_MAX_PIXELS),
-}
-_EARLIER_S = 1.0  # a transport stream is sought by when packets come, which is before their pictures are shown
-_MOST_THREADS = 16  # libav's, as it limits itself: each holds pictures
+_EARLIER_S = 1.0  # a transport stream is sought by when packets come, which is before their frames are shown
+_MOST_THREADS = 16  # libav's, as it limits itself: each holds frames
+_GIF_LEAST_TICKS, _GIF_DEFAULT_TICKS = 2, 10  # browsers show a GIF's frames of less than 20 ms for 100 ms
 
 
 @dataclass(slots=True)
 class VideoInfo:
     """What a file says of itself, and after the decode what was really there.
 
-    `width` and `height` are the display size (upright, square pixels); `fps` is the average rate. `duration` (seconds)
-    and `frames` are the container's claims until the decode has ended. `first_pts` is the first frame's time stamp, in
-    units of the stream's time base (`time_base_num` / `time_base_den` seconds); None until it is decoded, and where it
-    has none. `damage` holds the stretches, (start, end) in seconds, in which packets could not be decoded or pictures
-    rest on ones that could not.
+    `width` and `height` are the display size (upright, square pixels) of the first frame, `geometry` holds how it is
+    derived; `fps` is the average rate. `duration` (seconds) and `frames` are the container's claims until the decode
+    has ended. `first_pts` is the time stamp of the first frame, in units of the stream's time base (`time_base_num` /
+    `time_base_den` seconds); None until it is decoded, and where frames cannot be found by their stamps, because these
+    are missing or wrong. `color` is that of the first frame, None until it is decoded; `interlaced` says whether any
+    frame is. `damage` holds the stretches, (start, end) in seconds, in which packets could not be decoded or frames
+    rest on ones that could not. `hidden` counts frames that are shown for no time.
     """
 
     uri: str
     container: str
     codec: str
     pix_fmt: str
-    width: int
-    height: int
-    coded_width: int
-    coded_height: int
-    rotation: int
+    geometry: Geometry
     fps: float
     duration: float | None
     frames: int | None
+    stream: int = 0
     time_base_num: int | None = None
     time_base_den: int | None = None
     first_pts: int | None = None
     variable_rate: bool = False
+    color: Color | None = None
+    interlaced: bool = False
     damage: list[tuple[float, float]] = field(default_factory=list)
     hidden: int = 0
 
+    @property
+    def width(self) -> int:
+        """Display width of the first frame, in pixels."""
+        return self.geometry.width
+
+    @property
+    def height(self) -> int:
+        """Display height of the first frame, in pixels."""
+        return self.geometry.height
+
 
 def threads_for(cores: int) -> int:
-    """How many threads of libav are for so many cores: one more than it takes by itself, with which the pass was faster
+    """How many threads libav gets for so many cores: one more than it takes by itself, with which the pass was faster
     on two cores."""
     return min(cores + 2, _MOST_THREADS) if cores > 1 else 1
 
 
 @dataclass(slots=True)
 class _Place:
-    """How far a reading has come: `ordinal` pictures decoded, of which `index` are frames and `hidden` are shown for no
-    time. The last frame is shown from `last` to `end`, in seconds; `gaps` are the least and the most seconds between
-    two. `pts` is the time stamp of the picture that comes next, where the reading may go on from it."""
+    """How far a reading has come: `ordinal` frames decoded, of which `index` were shown and `hidden` were not. `gaps`
+    are the least and the most seconds between two. `pts` is the time stamp of the frame that comes next, where the
+    reading may go on from it."""
 
+    timeline: Timeline
     ordinal: int = 0
     index: int = 0
     hidden: int = 0
     last: float = -1.0
-    end: float = 0.0
     gaps: tuple[float, float] = math.inf, 0.0
     pts: int | None = None
 
+    def copy(self) -> "_Place":
+        """The same place, to go on from it later."""
+        return replace(self, timeline=self.timeline.copy())
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A decoded frame, and whether a packet before it gave none."""
+
+    picture: VideoFrame
+    lost: bool
+
 
 class _SuspicionError(Exception):
-    """One of the pictures after this place may be damaged."""
+    """One of the frames after this place may be damaged."""
 
     def __init__(self, place: _Place) -> None:
         super().__init__()
@@ -108,25 +130,26 @@ class _MissedError(Exception):
 class Decoder:
     """Decodes a video once, from first to last frame.
 
-    `info` is known at once; its `frames`, `duration`, `variable_rate`, `damage` and `hidden`, the number of frames that
-    are shown for no time, are exact when iteration has ended.
-    Packets that cannot be decoded are skipped: the frames that depend on them come with `damaged_from` set. A file
-    without one picture raises UnreadableVideo. `threads` are libav's, 0 those of `threads_for` all cores; `decoder` is
-    cpu or nvdec, which raises CurationError where there is no card. At the first sign of damage the keyframe before it
-    is sought, and what follows is decoded in one thread: what is damaged does not depend on their number.
+    `info` is known at once; its `frames`, `duration`, `variable_rate`, `interlaced`, `damage` and `hidden` are exact
+    when iteration has ended. Packets that cannot be decoded are skipped: the frames that depend on them come with
+    `damaged_from` set. A file without one frame raises UnreadableVideo. `threads` are libav's, 0 those of `threads_for`
+    all cores; `decoder` is cpu or nvdec, which raises CurationError where there is no GPU. At the first sign of damage
+    the keyframe before it is sought, and what follows is decoded in one thread: what is damaged does not depend on
+    their number.
     """
 
     def __init__(self, uri: str, threads: int = 0, decoder: str = "cpu") -> None:
         self.uri = uri
         self.threads = threads or threads_for(os.cpu_count() or 1)
         self.decoder = decoder
-        with _opened(uri) as (container, stream):
+        with opened(uri) as (container, stream):
             self.info = _info(uri, container, stream)
-        if self.info.codec == "vp8":  # says nothing of damage, and then gives other pictures with other threads
+            self._start = Timeline(float(stream.time_base or 0), self.info.fps, clock_may_jump(container))
+        if self.info.codec == "vp8":  # says nothing of damage, and then gives other frames with other threads
             self.threads = 1
 
     def __iter__(self) -> Iterator[Frame]:
-        place, given = _Place(), 0
+        place, given = self._beginning(), 0
         for threads, seek in ((self.threads, False), (1, True), (1, False)):
             try:
                 for frame in self._frames(threads, place, seek):
@@ -139,74 +162,126 @@ class Decoder:
             except _MissedError:
                 continue
 
+    def _beginning(self) -> _Place:
+        return _Place(self._start.copy())
+
     def _frames(self, threads: int, place: _Place, seek: bool) -> Iterator[Frame]:
         """The frames from this place on, which is sought, or else counted from the beginning.
 
         Raises _MissedError where it is not to be sought, and, with several threads, _SuspicionError before the first
         frame that may be damaged.
         """
-        info, at, sound = self.info, replace(place), place
+        info, at, undamaged = self.info, place.copy(), place
         damage = Damage(info.damage, info.codec, max(0.0, place.last))
         acceleration = nvdec.acceleration() if self.decoder == "nvdec" else None
-        with _decoding(self.uri, threads, acceleration) as (container, stream, errors):
-            tick = float(stream.time_base or 0)
-            for picture in _pictures_from(place, seek, container, stream, errors):
-                told = errors.told()
-                if threads > 1 and (picture is None or picture.is_corrupt or told):
-                    raise _SuspicionError(sound)
-                if picture is None or told - MARKING:
-                    damage.lose()
-                if picture is None:
-                    continue
-                picture = nvdec.planar(picture)  # noqa: PLW2901 - the same picture
-                if at.index == 0:
-                    self._see_first(picture, stream)
-                time = at.end if picture.pts is None else (picture.pts - (info.first_pts or 0)) * tick
-                before = replace(at, pts=picture.pts) if picture.key_frame else None
-                at.ordinal += 1
-                if time <= at.last:
-                    at.hidden += 1  # a repeated or disordered time stamp
-                    continue
-                if time - at.end > _LONGEST_STILL_S:
-                    damage.leap(at.end)
-                elif at.index:
-                    at.gaps = min(at.gaps[0], time - at.last), max(at.gaps[1], time - at.last)
-                duration = picture.duration * tick
-                if not 0 < duration <= _LONGEST_STILL_S:
-                    duration = 1.0 / info.fps
-                context = stream.codec_context
-                damaged_from = damage.see(picture, time, at.end, context.reorder_depth + context.thread_count)
-                if before and damaged_from is None:
-                    sound = before
-                yield Frame(
-                    index=at.index,
-                    time=time,
-                    duration=duration,
-                    keyframe=bool(picture.key_frame),
-                    damaged_from=damaged_from,
-                    picture=picture,
-                    rotation=info.rotation,
-                    width=info.width,
-                    height=info.height,
-                )
-                at.index, at.last, at.end = at.index + 1, time, time + duration
-            if threads > 1 and errors.told():
-                raise _SuspicionError(sound)
+        with decoding(self.uri, threads, acceleration) as (container, stream, errors):
+            context = stream.codec_context
+            frames = Frames(container, stream)
+            pictures = _pictures_from(place, seek, frames, container, stream, errors)
+            watched = _Watched(pictures, errors, suspicious=threads > 1)
+            before_it, end = at.timeline.copy(), at.timeline.end
+            try:
+                for placed in at.timeline.place(
+                    _stamped(watched, info), lambda: context.reorder_depth, lambda: frames.in_decoding_order
+                ):
+                    picture = placed.item.picture
+                    before = replace(at, timeline=before_it, pts=picture.pts) if picture.key_frame else None
+                    before_it = at.timeline.copy()
+                    at.ordinal += 1
+                    if placed.item.lost:
+                        damage.lose()
+                    if placed.time is None:
+                        at.hidden += 1  # a repeated or disordered time stamp
+                        continue
+                    geometry = self._see(placed, stream, first=at.index == 0)
+                    if placed.leaped:
+                        damage.leap(end)
+                    elif at.index:
+                        at.gaps = min(at.gaps[0], placed.time - at.last), max(at.gaps[1], placed.time - at.last)
+                    damaged_from = damage.see(picture, placed.time, end, context.reorder_depth + context.thread_count)
+                    if before and damaged_from is None:
+                        undamaged = self._beginning() if at.timeline.repaired else before
+                    yield Frame(
+                        index=at.index,
+                        time=placed.time,
+                        duration=placed.duration,
+                        keyframe=bool(picture.key_frame),
+                        damaged_from=damaged_from,
+                        picture=picture,
+                        geometry=geometry,
+                    )
+                    at.index, at.last, end = at.index + 1, placed.time, placed.time + placed.duration
+                if threads > 1 and errors.told():
+                    raise _DoubtError
+            except _DoubtError:
+                raise _SuspicionError(undamaged) from None
         if at.index == 0:
             raise UnreadableVideo(f"{self.uri}: no frame could be decoded", step="decode")
-        damage.finish(at.end)
+        if watched.lost:
+            damage.lose()
+        damage.finish(end)
+        self._conclude(at, end)
+
+    def _conclude(self, at: _Place, end: float) -> None:
+        info = self.info
         info.frames, info.hidden = at.index, at.hidden
-        info.duration = at.end
-        info.fps = at.index / at.end
+        info.duration = end
+        info.fps = at.index / end
         # time stamps of a constant rate wobble by rounding to the time base, at most a millisecond or two
         info.variable_rate = at.index > 2 and at.gaps[1] - at.gaps[0] > max(0.004, 0.1 * at.gaps[0])
+        if at.timeline.repaired:
+            info.first_pts = None
 
-    def _see_first(self, picture: VideoFrame, stream: VideoStream) -> None:
-        info = self.info
-        info.first_pts = picture.pts
-        info.rotation = round(picture.rotation) % 360
-        info.width, info.height = _display_size(stream, picture, info.rotation)
-        info.pix_fmt = picture.format.name
+    def _see(self, placed: Placed[_Seen], stream: VideoStream, first: bool) -> Geometry:
+        """Note what a frame says of itself, and return its geometry."""
+        info, picture = self.info, placed.item.picture
+        known = info.geometry
+        resized = (picture.width, picture.height) != (known.coded_width, known.coded_height)
+        aspect = stream.codec_context.sample_aspect_ratio if resized and not first else stream.sample_aspect_ratio
+        geometry = geometry_of(picture, float(aspect or 0), self.uri)
+        info.interlaced |= bool(picture.interlaced_frame)
+        if first:
+            info.first_pts = picture.pts
+            info.geometry = geometry
+            info.pix_fmt = picture.format.name
+            try:
+                info.color = color_of(picture)
+            except UnreadableVideo as error:
+                raise UnreadableVideo(f"{self.uri}: {error}", error.step) from error
+        return geometry
+
+
+class _DoubtError(Exception):
+    """The frame that comes next may be damaged."""
+
+
+class _Watched:
+    """Iterate over decoded frames, each with whether a packet before it was lost. `lost` says so of the packets after
+    the last one. Where `suspicious`, _DoubtError is raised before the first frame that may be damaged."""
+
+    def __init__(self, pictures: Iterable[VideoFrame | None], errors: LibavErrors, suspicious: bool) -> None:
+        self.lost = False
+        self._pictures, self._errors, self._suspicious = pictures, errors, suspicious
+
+    def __iter__(self) -> Iterator[_Seen]:
+        for picture in self._pictures:
+            told = self._errors.told()
+            if self._suspicious and (picture is None or picture.is_corrupt or told):
+                raise _DoubtError
+            self.lost |= picture is None or bool(told - MARKING)
+            if picture is not None:
+                yield _Seen(nvdec.planar(picture), self.lost)
+                self.lost = False
+
+
+def _stamped(seen: Iterable[_Seen], info: VideoInfo) -> Iterator[Stamped[_Seen]]:
+    """Each frame with its stamp and duration. A GIF's are its delays, as browsers read them."""
+    for one in seen:
+        stamp, duration = one.picture.pts, one.picture.duration or None
+        if info.container == "gif":
+            stamp = None
+            duration = duration if duration and duration >= _GIF_LEAST_TICKS else _GIF_DEFAULT_TICKS
+        yield Stamped(one, stamp, duration, one.picture.dts)
 
 
 def ahead(frames: Iterable[Frame], depth: int = 4, patience_s: float | None = None) -> Iterator[Frame]:
@@ -248,127 +323,52 @@ def ahead(frames: Iterable[Frame], depth: int = 4, patience_s: float | None = No
 
 
 @contextmanager
-def _opened(uri: str, acceleration: HWAccel | None = None) -> Iterator[tuple[av.container.InputContainer, VideoStream]]:
-    """Open `uri` (a local path, or any fsspec URL) for reading. Raises UnreadableVideo with a readable reason."""
-    handle = None
-    try:
-        if "://" in uri:
-            store, path = fsspec.core.url_to_fs(uri)
-            handle = store.open(path, "rb")
-        container = av.open(handle or uri, "r", metadata_errors="ignore", hwaccel=acceleration, options=_OPTIONS)
-    except (av.error.FFmpegError, OSError, ValueError, ImportError) as error:
-        if handle is not None:
-            handle.close()
-        raise UnreadableVideo(f"{uri}: {_reason(error)}", step="open") from error
-    try:
-        if not container.streams.video:
-            kinds = sorted({s.type for s in container.streams}) or ["nothing"]
-            raise UnreadableVideo(f"{uri}: no video stream (the file holds {' and '.join(kinds)})", step="probe")
-        yield container, container.streams.video[0]
-    finally:
-        container.close()
-        if handle is not None:
-            handle.close()
-
-
-@contextmanager
-def _decoding(
-    uri: str, threads: int, acceleration: HWAccel | None
+def decoding(
+    uri: str, threads: int, acceleration: HWAccel | None = None
 ) -> Iterator[tuple[av.container.InputContainer, VideoStream, LibavErrors]]:
-    """The same, to be decoded by so many threads, and what libav tells of errors."""
-    with _opened(uri, acceleration) as (container, stream), LibavErrors() as errors:
+    """The file, its film, to be decoded by so many threads, and what libav tells of errors."""
+    with opened(uri, acceleration) as (container, stream), LibavErrors() as errors:
         context = stream.codec_context
         stream.thread_type = "AUTO"
         context.thread_count = threads
-        context.options = {"max_pixels": _OPTIONS["max_pixels"]}
+        context.options = {"max_pixels": str(MAX_PIXELS)}
         try:
             yield container, stream, errors
         finally:
             context.flush_buffers()
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, PermissionError):
-        return "no permission to read it"
-    if isinstance(error, av.error.EOFError):
-        return "the file is empty or ends too early"
-    if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
-        return "not a video that can be read (damaged, truncated before its index, or not a video at all)"
-    return str(error)
-
-
 def _info(uri: str, container: av.container.InputContainer, stream: VideoStream) -> VideoInfo:
     context = stream.codec_context
-    if context is None:
-        raise UnreadableVideo(f"{uri}: no decoder for its codec", step="probe")
     sides = context.width, context.height
-    if min(sides) < 1 or max(sides) > _MAX_SIDE_PX or context.width * context.height > _MAX_PIXELS:
+    if min(sides) < 1 or max(sides) > MAX_SIDE_PX or context.width * context.height > MAX_PIXELS:
         raise UnreadableVideo(f"{uri}: the header claims a size of {context.width}x{context.height}", step="probe")
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate
-    duration = None
-    if stream.duration is not None and stream.time_base is not None:
-        duration = float(stream.duration * stream.time_base)
-    elif container.duration is not None:
-        duration = container.duration / av.time_base
     return VideoInfo(
         uri=uri,
         container=container.format.name,
-        codec=context.name,
+        codec=context.codec.canonical_name,
         pix_fmt=context.pix_fmt or "",
-        width=context.width,
-        height=context.height,
-        coded_width=context.width,
-        coded_height=context.height,
-        rotation=0,
-        fps=float(rate) if rate and rate * _LONGEST_STILL_S > 1 else 25.0,
-        duration=duration,
+        geometry=Geometry(context.width, context.height),
+        fps=float(rate) if rate and rate * LONGEST_STILL_S > 1 else 25.0,
+        duration=claimed_duration(container, stream),
         frames=stream.frames or None,
+        stream=stream.index,
         time_base_num=stream.time_base.numerator if stream.time_base else None,
         time_base_den=stream.time_base.denominator if stream.time_base else None,
     )
 
 
-def pictures_of(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
-    """Every picture that decodes, in the order in which they are shown; None in place of a packet that does not."""
-    packets, no_times = container.demux(stream), says_no_times(container, stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, IndexError):  # PyAV's at the end, where streams have appeared on the way
-            return
-        except av.error.FFmpegError:
-            yield None
-            return
-        if packet.is_corrupt:
-            yield None  # the container missed a piece of it
-        try:
-            for picture in packet.decode():
-                if no_times:
-                    picture.pts = picture.dts
-                yield picture
-        except av.error.EOFError:
-            return
-        except av.error.FFmpegError:
-            yield None
-
-
-def says_no_times(container: av.container.InputContainer, stream: VideoStream) -> bool:
-    """Whether the container says in which order pictures are coded, and not when they are shown.
-
-    So it is with AVI. Where B pictures are coded out of order, H.264's decoder then gives times out of order; the
-    decoding times that it hands on pass evenly, and serve.
-    """
-    context = stream.codec_context
-    return container.format.name == "avi" and context.name in {"h264", "hevc"} and context.reorder_depth > 0
-
-
 def _pictures_from(
-    place: _Place, seek: bool, container: av.container.InputContainer, stream: VideoStream, errors: LibavErrors
+    place: _Place,
+    seek: bool,
+    frames: Frames,
+    container: av.container.InputContainer,
+    stream: VideoStream,
+    errors: LibavErrors,
 ) -> Iterator[VideoFrame | None]:
-    """The same, from this place on. Raises _MissedError where seeking does not lead there."""
-    pictures = pictures_of(container, stream)
+    """The decoded frames from this place on. Raises _MissedError where seeking does not lead there."""
+    pictures = iter(frames)
     if seek:
         if place.pts is None or place.hidden:
             raise _MissedError
@@ -383,16 +383,10 @@ def _pictures_from(
                 yield picture
                 yield from pictures
                 return
-            errors.told()  # of pictures before the place, some of which cannot be decoded from where seeking led
+            errors.told()  # of frames before the place, some of which cannot be decoded from where seeking led
         raise _MissedError
     passed = 0
     for picture in pictures:
         if passed >= place.ordinal:
             yield picture
         passed += picture is not None
-
-
-def _display_size(stream: VideoStream, picture: VideoFrame, rotation: int) -> tuple[int, int]:
-    aspect = stream.sample_aspect_ratio or Fraction(1)
-    width = max(1, round(picture.width * float(aspect))) if aspect > 0 else picture.width
-    return (picture.height, width) if rotation % 180 else (width, picture.height)

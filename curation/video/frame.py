@@ -13,47 +13,49 @@ from typing import cast
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Interpolation
+from av.video.reformatter import Interpolation
+
+from curation.video.color import Color, color_of, rgb_of, sdr_yuv420, to_sdr_rgb
+from curation.video.geometry import Geometry, Orientation
+from curation.video.interlace import progressive
 
 _PLANAR = re.compile(r"(yuvj?4\d\dp|gray)(9|10|12|14|16)?(le)?")
 _TO_VIDEO_RANGE = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
-_FULL_RANGE, _VIDEO_RANGE = int(ColorRange.JPEG), int(ColorRange.MPEG)
 _ACCURATE = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-# shares of red and blue in luma, by libav's number of the colorspace (ITU-T H.273, table 4); all others are BT.601
-_RED_BLUE = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
-_BT601 = (0.299, 0.114)
 
 
 @dataclass(frozen=True, slots=True)
 class Still:
     """A frame at thumbnail size, kept as it was coded until its colours are wanted: half the memory of RGB.
 
-    `planes` are luma (h, w) and two of chroma of half that size (none for a grey picture), with `to_rgb`, (3, 4), as
-    their conversion; or one of RGB (h, w, 3), and `to_rgb` is None. None of them is turned upright yet.
+    `planes` are luma (h, w) and two of chroma of half that size (none for a grey frame), of `depth` bits a sample, or
+    one of RGB (h, w, 3), for which `color` is None. They are not turned upright yet.
     """
 
     planes: tuple[np.ndarray, ...]
-    to_rgb: np.ndarray | None
-    rotation: int
+    color: Color | None
+    depth: int
+    orientation: Orientation
 
     def rgb(self) -> np.ndarray:
-        """RGB uint8 (h, w, 3), upright."""
+        """RGB uint8 (h, w, 3), upright, SDR."""
         pixels, *chroma = self.planes
-        if self.to_rgb is not None:
+        if self.color is not None:
             size = pixels.shape[::-1]
             chroma = [cv2.resize(c, size, interpolation=cv2.INTER_LINEAR) for c in chroma] or [
-                np.full_like(pixels, 128)
+                np.full_like(pixels, 1 << (self.depth - 1))
             ] * 2
-            pixels = cv2.transform(cv2.merge([pixels, *chroma]), self.to_rgb)
-        return np.ascontiguousarray(_upright(pixels, self.rotation))
+            pixels = rgb_of(pixels, chroma[0], chroma[1], self.color, self.depth)
+        return np.ascontiguousarray(self.orientation.upright(pixels))
 
 
 @dataclass(slots=True)
 class Frame:
     """A decoded frame: `index` in presentation order, `time` and `duration` in seconds, first frame at 0.
 
-    `damaged_from` is None for a sound frame; else the time (seconds) from which pictures cannot be trusted, this one
-    included. `width` and `height` are the display size: rotated upright, with square pixels.
+    `damaged_from` is None for an undamaged frame; else the time (seconds) from which frames cannot be trusted, this
+    one included. `picture` is as it was coded; every method returns what a viewer sees: upright, with square pixels,
+    in SDR.
     """
 
     index: int
@@ -62,54 +64,94 @@ class Frame:
     keyframe: bool
     damaged_from: float | None
     picture: VideoFrame
-    rotation: int
-    width: int
-    height: int
+    geometry: Geometry
+    color: Color = field(init=False)
     _levels: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.color = color_of(self.picture)
+
+    @property
+    def width(self) -> int:
+        """Display width, in pixels."""
+        return self.geometry.width
+
+    @property
+    def height(self) -> int:
+        """Display height, in pixels."""
+        return self.geometry.height
 
     def small_bgr(self, width: int) -> np.ndarray:
         """BGR uint8 (h, w, 3) of about `width` columns (never enlarged), straight from the planes; for detectors."""
         w, h = self._scaled(min(1.0, width / self.width))
-        planes = self._i420(*self._stored(max(2, w & ~1), max(2, h & ~1)))
-        return _upright(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420), self.rotation)
+        w, h = max(2, w & ~1), max(2, h & ~1)
+        if not self.color.is_plain_sdr:
+            return np.ascontiguousarray(self._still(w, h).rgb()[..., ::-1])
+        planes = self._i420(*self._stored(w, h))
+        return self.geometry.orientation.upright(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420))
 
     def gray(self, short_side: int) -> np.ndarray:
         """Luma uint8 (h, w), scaled to `short_side` (never enlarged), for optical flow."""
         w, h = self._scaled(min(1.0, short_side / min(self.width, self.height)))
+        if not self.color.is_plain_sdr:
+            return cv2.LUT(cv2.cvtColor(self._still(w, h).rgb(), cv2.COLOR_RGB2GRAY), _TO_VIDEO_RANGE)
         small = self._reduced(0, *self._stored(w, h), cv2.INTER_LINEAR)
-        return np.ascontiguousarray(_upright(small, self.rotation))
+        return np.ascontiguousarray(self.geometry.orientation.upright(small))
 
     def still(self, long_side: int) -> Still:
         """The frame with its long side at most `long_side` (never enlarged)."""
-        w, h = self._stored(*self._scaled(min(1.0, long_side / max(self.width, self.height))))
-        if _depth(self.picture.format.name) is None:
-            picture = self.picture.reformat(width=w, height=h, format="rgb24", interpolation=_ACCURATE, threads=1)
-            return Still((picture.to_ndarray(),), None, self.rotation)
-        sizes = [(w, h), ((w + 1) // 2, (h + 1) // 2), ((w + 1) // 2, (h + 1) // 2)][: self._planes()]
-        planes = tuple(self._reduced(i, *size, cv2.INTER_AREA).copy() for i, size in enumerate(sizes))
-        return Still(planes, _to_rgb(self.picture.colorspace, self._full_range()), self.rotation)
+        return self._still(*self._scaled(min(1.0, long_side / max(self.width, self.height))))
 
     def rgb(self, long_side: int) -> np.ndarray:
         """RGB uint8 (h, w, 3), long side at most `long_side` (never enlarged)."""
         return self.still(long_side).rgb()
+
+    def full_rgb(self) -> np.ndarray:
+        """RGB uint8 (h, w, 3) at the stored resolution, upright and deinterlaced; pixels are not square yet."""
+        pixels = to_sdr_rgb(progressive(self.picture))
+        return np.ascontiguousarray(self.geometry.orientation.upright(pixels))
+
+    def yuv420(self, width: int, height: int) -> VideoFrame:
+        """The frame as 8-bit 4:2:0 in video range, upright and deinterlaced, scaled to an even `width` x `height`."""
+        orientation = self.geometry.orientation
+        w, h = (height, width) if orientation.swaps_sides else (width, height)
+        flat = sdr_yuv420(progressive(self.picture), w, h)
+        if orientation == Orientation():
+            return flat
+        planes = flat.to_ndarray()
+        parts = [planes[:h], *planes[h:].reshape(2, h // 2, w // 2)]
+        turned = np.concatenate([orientation.upright(part).reshape(-1) for part in parts])
+        made = VideoFrame.from_ndarray(turned.reshape(height * 3 // 2, width), format="yuv420p")
+        made.color_range, made.colorspace = flat.color_range, flat.colorspace
+        made.color_primaries, made.color_trc = flat.color_primaries, flat.color_trc
+        return made
+
+    def _still(self, width: int, height: int) -> Still:
+        w, h = self._stored(width, height)
+        orientation = self.geometry.orientation
+        depth = _depth(self.picture.format.name)
+        if depth is None and self.color.is_plain_sdr:
+            picture = self.picture.reformat(width=w, height=h, format="rgb24", interpolation=_ACCURATE, threads=1)
+            return Still((picture.to_ndarray(),), None, 8, orientation)
+        if depth is None:
+            return Still((to_sdr_rgb(progressive(self.picture), w, h),), None, 8, orientation)
+        sizes = [(w, h), ((w + 1) // 2, (h + 1) // 2), ((w + 1) // 2, (h + 1) // 2)][: self._planes()]
+        depth = 8 if self.color.is_plain_sdr else depth  # tone mapping needs every bit
+        planes = tuple(self._reduced(i, *size, cv2.INTER_AREA, depth).copy() for i, size in enumerate(sizes))
+        return Still(planes, self.color, depth, orientation)
 
     def _scaled(self, factor: float) -> tuple[int, int]:
         return max(1, round(self.width * factor)), max(1, round(self.height * factor))
 
     def _stored(self, width: int, height: int) -> tuple[int, int]:
         """Upright (width, height) as it lies in the unrotated picture."""
-        return (height, width) if self.rotation % 180 else (width, height)
-
-    def _full_range(self) -> bool:
-        name, tagged = self.picture.format.name, self.picture.color_range
-        # libav takes grey pictures for full range unless told otherwise
-        return tagged == _FULL_RANGE or name.startswith("yuvj") or (name.startswith("gray") and tagged != _VIDEO_RANGE)
+        return (height, width) if self.geometry.orientation.swaps_sides else (width, height)
 
     def _i420(self, width: int, height: int) -> np.ndarray:
         """The picture scaled to an even (width, height) as planar YUV 4:2:0 in video range, (h * 3 / 2, w)."""
         out = np.full((height * 3 // 2, width), 128, np.uint8)
         luma = self._reduced(0, width, height, cv2.INTER_LINEAR)
-        out[:height] = cv2.LUT(luma, _TO_VIDEO_RANGE) if self._full_range() else luma
+        out[:height] = cv2.LUT(luma, _TO_VIDEO_RANGE) if self.color.full_range else luma
         chroma = out[height:].reshape(2, height // 2, width // 2)
         for i in range(1, self._planes()):
             chroma[i - 1] = self._reduced(i, width // 2, height // 2, cv2.INTER_LINEAR)
@@ -129,9 +171,11 @@ class Frame:
                 self._levels[i, 0] = samples[::fields, : plane.width]
         return 3 if (2, 0) in self._levels else 1
 
-    def _reduced(self, plane: int, width: int, height: int, interpolation: int) -> np.ndarray:
-        """The plane, uint8, at a smaller size: halved as often as it goes, which OpenCV does several times faster than
-        one mean over odd areas, then interpolated. Halves are kept for the next who asks."""
+    def _reduced(self, plane: int, width: int, height: int, interpolation: int, bits: int = 8) -> np.ndarray:
+        """The plane at a smaller size, of 8 bits a sample or of all that it has.
+
+        It is halved as often as it goes, which OpenCV does several times faster than one mean over odd areas, then
+        interpolated. The halves are kept for later calls."""
         self._planes()
         level, pixels = 0, self._levels[plane, 0]
         while pixels.shape[0] >= 2 * height and pixels.shape[1] >= 2 * width:
@@ -142,7 +186,7 @@ class Frame:
             pixels = self._levels[plane, level]
         if pixels.shape != (height, width):
             pixels = cv2.resize(pixels, (width, height), interpolation=interpolation)
-        if pixels.dtype == np.uint8:
+        if pixels.dtype == np.uint8 or bits > 8:
             return pixels
         depth = cast(int, _depth(self.picture.format.name))
         return cv2.convertScaleAbs(pixels, alpha=2.0 ** (8 - depth))
@@ -153,21 +197,3 @@ def _depth(pixel_format: str) -> int | None:
     """Bits of a sample where the planes can be read as they are; None for anything else (packed, RGB, semi-planar)."""
     match = _PLANAR.fullmatch(pixel_format)
     return int(match[2] or 8) if match else None
-
-
-@functools.cache
-def _to_rgb(colorspace: int, full_range: bool) -> np.ndarray:
-    """The affine map from YCbCr to RGB, all of 0 to 255, as (3, 4) (ITU-T H.273, 8.3)."""
-    red, blue = _RED_BLUE.get(colorspace, _BT601)
-    green = 1 - red - blue
-    cb, cr = 2 - 2 * blue, 2 - 2 * red
-    matrix = np.array([[1, 0, cr], [1, -cb * blue / green, -cr * red / green], [1, cb, 0]])
-    offset = np.array([0.0 if full_range else 16.0, 128, 128])
-    if not full_range:
-        matrix *= [255 / 219, 255 / 224, 255 / 224]
-    return np.column_stack([matrix, -matrix @ offset]).astype(np.float32)
-
-
-def _upright(pixels: np.ndarray, rotation: int) -> np.ndarray:
-    """Turn stored pixels upright. `rotation` is PyAV's: degrees counter-clockwise that the picture must be turned."""
-    return np.rot90(pixels, k=rotation // 90) if rotation else pixels

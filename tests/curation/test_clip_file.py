@@ -13,6 +13,7 @@ import pytest
 
 from curation.clip_file import ClipFile, copy, reencode
 from curation.clip_source import ClipError, Piece, Stopped, frames_of
+from curation.clips import stamps
 from curation.errors import CurationError
 from curation.video.decoder import Decoder
 
@@ -20,15 +21,18 @@ from curation.video.decoder import Decoder
 def piece_of(path: Path, first: int, last: int | None = None) -> tuple[Piece, list[np.ndarray], list[float]]:
     """Frames [first, last) of a video, with their upright pixels and their times from the first on."""
     wanted = range(first, last or 1 << 30)
+    decoder = Decoder(str(path))
     seen = [
-        (f.time, f.duration, f.keyframe, f.rgb(4096) if f.index in wanted else None, f.width, f.height)
-        for f in Decoder(str(path))
+        (f.time, f.duration, f.keyframe, f.rgb(4096) if f.index in wanted else None, f.width, f.height) for f in decoder
     ]
     last = min(last or len(seen), len(seen))
     start = seen[first][0]
     end = seen[last][0] if last < len(seen) else seen[-1][0] + seen[-1][1]
     fps = (last - first) / (end - start)
-    piece = Piece(str(path), start, end, last - first, fps, *seen[0][4:], seen[first][2])
+    info = decoder.info
+    stream = {name: getattr(info, name) for name in ("first_pts", "time_base_num", "time_base_den")}
+    ends = stamps({"start": start, "end": end}, stream)
+    piece = Piece(str(path), start, end, last - first, fps, *seen[first][4:], seen[first][2], **ends)
     return piece, [s[3] for s in seen if s[3] is not None], [s[0] - start for s in seen[first:last]]
 
 
@@ -95,7 +99,7 @@ def test_a_reencode_is_exactly_the_span(two_shots: Path, tmp_path: Path, first: 
 
 def test_a_clip_that_begins_between_two_frames_starts_with_the_next_one(two_shots: Path, tmp_path: Path):
     piece, pixels, times = piece_of(two_shots, 7, 31)
-    between = dataclasses.replace(piece, start=piece.start - 0.023)
+    between = dataclasses.replace(piece, start=piece.start - 0.023, start_pts=None)
     found, at = decoded(reencode(between, preset="ultrafast"), tmp_path)
     assert at == pytest.approx(times, abs=1e-4)
     assert min(psnr(a, b) for a, b in zip(found, pixels, strict=True)) > 32
@@ -197,7 +201,7 @@ def test_of_avi_without_presentation_times_clips_are_reencoded_picture_by_pictur
     pictures = [np.tile(np.roll(ramp, 2 * i)[None, :, None], (64, 1, 3)) for i in range(48)]
     path = write_video(tmp_path / "b.avi", pictures)
     piece, pixels, times = piece_of(path, 24, 40)
-    with pytest.raises(ClipError, match="AVI does not say when its pictures are shown"):
+    with pytest.raises(ClipError, match="cannot be found by their time stamps"):
         copy(piece, trim_frames=4)
     found, at = decoded(reencode(piece, crf=10), tmp_path)
     assert at == pytest.approx(times, abs=2e-3)
@@ -279,7 +283,17 @@ def test_work_can_be_stopped_at_every_frame_that_is_read_encoded_or_verified(two
 def test_a_film_that_is_read_from_its_beginning_can_be_left(two_shots: Path):
     piece, _, _ = piece_of(two_shots, 60, 80)
     with pytest.raises(Stopped):
-        next(frames_of(piece, seek=False, check=Patience(50)))  # none of the clip's frames has come yet
+        next(
+            frames_of(dataclasses.replace(piece, start_pts=None), check=Patience(50))
+        )  # none of the clip's frames has come yet
+
+
+def moved(piece: Piece, frames: float) -> dict[str, float | int]:
+    """The start of a piece, later by so many frames of 25 a second, in seconds and as a stamp."""
+    assert piece.start_pts is not None
+    assert piece.end_pts is not None
+    ticks = (piece.end_pts - piece.start_pts) / piece.frames
+    return {"start": piece.start + frames / 25, "start_pts": piece.start_pts + round(frames * ticks)}
 
 
 def test_what_cannot_be_exact_is_refused_with_its_reason(two_shots: Path, tmp_path: Path):
@@ -287,16 +301,16 @@ def test_what_cannot_be_exact_is_refused_with_its_reason(two_shots: Path, tmp_pa
     with pytest.raises(ClipError, match="not start on a keyframe"):
         copy(dataclasses.replace(piece, starts_on_keyframe=False))
     with pytest.raises(ClipError, match="no keyframe at its start"):
-        copy(dataclasses.replace(piece, start=13 / 25))
-    with pytest.raises(ClipError, match="no packet at its start"):
-        copy(dataclasses.replace(piece, start=piece.start + 0.02))
+        copy(dataclasses.replace(piece, **moved(piece, 1)))
+    with pytest.raises(ClipError, match="no frame at its start"):
+        copy(dataclasses.replace(piece, **moved(piece, 0.5)))
     with pytest.raises(ClipError, match="12 packets for 13 frames"):
         copy(dataclasses.replace(piece, frames=13))
     with pytest.raises(ClipError, match="gives 12 frames for it where the manifest counts 13"):
         reencode(dataclasses.replace(piece, frames=13))
     text = tmp_path / "text.mp4"
     text.write_text("no video")
-    for uri, words in ((str(tmp_path / "gone.mp4"), "No such file"), (str(text), "Invalid data")):
+    for uri, words in ((str(tmp_path / "gone.mp4"), "no such file"), (str(text), "not a video")):
         for how in (copy, reencode):
             with pytest.raises(CurationError, match=words):
                 how(dataclasses.replace(piece, uri=uri))

@@ -6,7 +6,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from tests.curation.test_decode import spoil
 
 from curation import engine
 from curation.config import ClipSettings, CurateConfig, CutSettings
@@ -14,6 +13,7 @@ from curation.engine import VideoPass, open_clips
 from curation.scores.duplicates import difference_hash
 from curation.video.decoder import Decoder
 from tests.curation.conftest import texture
+from tests.curation.video.test_decoder import spoil
 
 
 def config(**more) -> CurateConfig:
@@ -219,14 +219,13 @@ def test_a_reader_who_stops_early_leaves_no_thread(two_shots):
     assert threading.active_count() == running
 
 
-def test_a_still_of_half_an_hour_is_one_row(tmp_path, write_video):
-    """The clips that would lie between two pictures have nothing to show; a row for each would be no more use."""
+def test_a_frame_that_is_shown_for_half_an_hour_is_no_damage(tmp_path, write_video):
+    """No frame begins in the clips that would lie within it, so there are none."""
     times = [i / 25 for i in range(50)] + [1800 + i / 25 for i in range(50)]
     path = write_video(tmp_path / "still.mkv", [texture(8)] * 100, times=times)
     reading = VideoPass(str(path), CurateConfig(videos=str(path)))
     assert 2 <= len(list(reading)) <= 4
-    ((_, failure),) = reading.failures
-    assert failure.message.startswith("no picture between its ends; ")
+    assert reading.failures == []
 
 
 def test_frames_without_a_time_of_their_own_are_told(tmp_path, write_video):
@@ -234,4 +233,25 @@ def test_frames_without_a_time_of_their_own_are_told(tmp_path, write_video):
     reading = VideoPass(str(path), config())
     for _ in reading:
         pass
-    assert [f.message.split(":")[0] for _, f in reading.failures] == ["8 of 10 frames are shown for no time"]
+    assert [f.message.split(":")[0] for _, f in reading.failures] == ["8 of 10 frames are left out"]
+
+
+def test_a_time_lapse_has_no_damage_and_no_clip_without_a_frame(tmp_path, write_video):
+    path = write_video(tmp_path / "lapse.mp4", [texture(i) for i in range(12)], times=[20.0 * i for i in range(12)])
+    reading = VideoPass(str(path), config())
+    assert all(clip.frame_count >= 1 for clip in reading)
+    assert reading.failures == []
+
+
+def test_a_new_frame_size_ends_the_shot_and_each_clip_has_its_own(tmp_path, write_video):
+    parts = [
+        write_video(tmp_path / f"{i}.ts", [texture(i, *size)] * 60) for i, size in enumerate(((96, 128), (64, 48)))
+    ]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    reading = VideoPass(str(path), config())
+    clips = list(reading)
+    assert [(c.frames.width, c.frames.height, c.frame_count) for c in clips] == [(128, 96, 60), (48, 64, 60)]
+    assert [c.frames.frames[0].shape[:2] for c in clips] == [(96, 128), (64, 48)]
+    assert [(s.begins_with, s.ends_with) for s in reading.shots] == [("start", "resize"), ("resize", "end")]
+    assert reading.failures == []

@@ -11,7 +11,6 @@ from training.frames import FrameReader, aspect_of
 
 VIDEOS = Path(__file__).resolve().parents[2].parent / "shared" / "videos"
 needs_videos = [pytest.mark.needs_videos, pytest.mark.skipif(not VIDEOS.is_dir(), reason="no labelled footage here")]
-needs_decord = pytest.mark.skipif(importlib.util.find_spec("decord") is None, reason="no decord on this machine")
 
 
 def demo_clip(name):
@@ -34,31 +33,13 @@ def shown(starts, t):
     return int(np.flatnonzero(starts <= t + 1e-3)[-1])
 
 
-@needs_decord
-@pytest.mark.parametrize("name", ["bikes.mp4", "carphone_pristine.mp4", "bigbuckbunny.mp4"])
-def test_decord_equals_pyav_frame_for_frame(name):
-    uri, rng = demo_clip(name), np.random.default_rng(0)
-    with av.open(uri) as container:
-        w, h = container.streams.video[0].width, container.streams.video[0].height
-        length = float(container.streams.video[0].duration * container.streams.video[0].time_base)
-    fast, sure = FrameReader(h // 4, w // 4, decord=True), FrameReader(h // 4, w // 4, decord=False)
-    for _ in range(2):
-        times = np.sort(rng.uniform(0, length, 4))
-        assert np.array_equal(fast.at(uri, times, w / h), sure.at(uri, times, w / h))
-    assert fast.failures.total() == 0
-
-
-@pytest.mark.parametrize("decord", [True, False])
-def test_exact_frames_at_exact_times(footage, decord):
-    if decord and importlib.util.find_spec("decord") is None:
-        pytest.skip("no decord on this machine")
+def test_exact_frames_at_exact_times(footage):
     uri = footage.rows[0]["uri"]
     starts, pictures = all_frames(uri)
-    reader = FrameReader(48, 64, decord=decord)
+    reader = FrameReader(48, 64)
     times = np.array([0.0, 1 / 12, 0.1, 0.49, 1.0, 1.0 + 1 / 24, 23 / 12])
     expected = np.stack([pictures[shown(starts, t)] for t in times])
     assert np.array_equal(reader.at(uri, times, 64 / 48), expected)
-    assert reader.failures.total() == 0
 
 
 def test_avi_which_knows_no_presentation_times_gives_the_frames_of_the_same_video_elsewhere(tmp_path):
@@ -99,7 +80,7 @@ def test_scaled_to_cover_and_cropped_at_the_centre(footage, size, box):
 def test_a_file_s_aspect_is_that_of_its_upright_picture(footage, tmp_path):
     assert aspect_of(footage.rows[0]["uri"]) == 64 / 48
     (tmp_path / "x.mp4").write_text("no video")
-    with pytest.raises(TrainingError, match="cannot be read"):
+    with pytest.raises(TrainingError, match="not a video"):
         aspect_of(str(tmp_path / "x.mp4"))
 
 
@@ -111,44 +92,28 @@ def test_wide_pixels_are_undone(footage):
     assert np.array_equal(FrameReader(48, 48).at(uri, np.zeros(1), 128 / 48)[0], np.asarray(expected))
 
 
-def test_pyav_takes_over_and_it_is_counted(footage, monkeypatch):
-    def broken(self, uri, times):
-        raise RuntimeError("EOF retries")
-
-    uri, times = footage.rows[0]["uri"], np.array([0.3, 0.9])
-    expected = FrameReader(24, 32, decord=False).at(uri, times, 64 / 48)
-    monkeypatch.setattr(FrameReader, "_decord", broken)
-    reader = FrameReader(24, 32, decord=True)
-    assert np.array_equal(reader.at(uri, times, 64 / 48), expected)
-    assert reader.failures == {"RuntimeError": 1}
-
-
 @pytest.mark.parametrize("content", [None, b"", b"not a video"])
-@pytest.mark.parametrize("decord", [True, False])
-def test_unreadable_files_are_named(tmp_path, content, decord):
+def test_unreadable_files_are_named(tmp_path, content):
     path = tmp_path / "odd.mp4"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(TrainingError, match=r"odd\.mp4: cannot be read"):
-        FrameReader(8, 8, decord=decord).at(str(path), np.zeros(1), 1.0)
+    with pytest.raises(TrainingError, match=r"odd\.mp4: (no such file|the file is empty|not a video)"):
+        FrameReader(8, 8).at(str(path), np.zeros(1), 1.0)
 
 
 class TestOddFiles:
     pytestmark = needs_videos
 
     @pytest.mark.parametrize("name", ["rotate90.mov", "rotate180.mov", "rotate90_metadata.mp4", "vfr.mp4", "gray.mp4"])
-    @pytest.mark.parametrize("decord", [True, False])
-    def test_upright_and_on_time(self, name, decord):
+    def test_upright_and_on_time(self, name):
         uri = str(VIDEOS / "odd" / name)
         starts, pictures = all_frames(uri)
         h, w = pictures[0].shape[:2]
         assert aspect_of(uri) == pytest.approx(w / h)
         times = np.linspace(0, starts[-1], 5)
-        got = FrameReader(h, w, decord=decord).at(uri, times, w / h)
+        got = FrameReader(h, w).at(uri, times, w / h)
         assert np.array_equal(got, np.stack([pictures[shown(starts, t)] for t in times]))
 
-    def test_what_decord_refuses_pyav_reads(self):
+    def test_a_truncated_file_gives_the_frames_that_it_has(self):
         uri = str(VIDEOS / "odd" / "truncated_faststart.mp4")
-        reader = FrameReader(32, 32, decord=True)
-        assert reader.at(uri, np.array([0.0, 0.2]), 1.0).std() > 1
-        assert reader.failures.total() in (0, 1)  # some builds of decord do read it
+        assert FrameReader(32, 32).at(uri, np.array([0.0, 0.2]), 1.0).std() > 1

@@ -89,7 +89,7 @@ def test_plain_sdr_is_as_ffmpeg_shows_it(pix_fmt: str, matrix: str | None, value
     tags = f"color_primaries={'bt709' if matrix == 'bt2020nc' else 'unknown'}"
     data = converted(original().tobytes(), "rgb24", "null", pix_fmt)
     declared = f"setparams=colorspace={matrix or 'unknown'}:range={('unknown', 'tv', 'pc')[value_range]}:{tags}"
-    shown = converted(data, pix_fmt, f"{declared},scale=flags=bicubic+accurate_rnd+full_chroma_int", "rgb24")
+    shown = converted(data, pix_fmt, f"{declared},scale=flags=bicubic", "rgb24")
     expected = np.frombuffer(shown, np.uint8).reshape(HEIGHT, WIDTH, 3)
 
     primaries = 1 if matrix == "bt2020nc" else UNTAGGED
@@ -232,7 +232,7 @@ def test_grey_hdr():
     data = np.round(levels * 65535).astype("<u2").tobytes()
     rgb = to_sdr_rgb(frame_of(data, "gray16le", color_trc=16))
     assert np.ptp(rgb.astype(int), axis=2).max() <= 1
-    assert (rgb[0, 0, 0], rgb[-1, -1, 0]) == (0, 255)
+    assert (rgb[0, 0, 0], rgb[-1, -1, 0]) == (0, 250)  # white of 203 nits
 
 
 def test_dci_white_becomes_white():
@@ -255,12 +255,12 @@ def light_of(coded: np.ndarray, transfer: str) -> np.ndarray:
     return scene**1.2 * 1000 / 203
 
 
-def reference(coded: np.ndarray, transfer: str, peak: float) -> np.ndarray:
+def reference(coded: np.ndarray, transfer: str) -> np.ndarray:
     """SDR R'G'B' of 0 to 255 in float64; not a number for colors outside of BT.709."""
     light = light_of(coded, transfer)
     largest = np.maximum(light.max(axis=2), 1e-9)
-    t, p = np.maximum(largest - 0.5, 0) / 0.5, (peak - 0.5) / 0.5
-    light *= ((np.minimum(largest, 0.5) + 0.5 * np.minimum(t * (1 + t / p**2) / (1 + t), 1)) / largest)[..., None]
+    t, p = np.maximum(largest - 0.9, 0) / 0.1, (1000 / 203 - 0.9) / 0.1
+    light *= ((np.minimum(largest, 0.9) + 0.1 * np.minimum(t * (1 + t / p**2) / (1 + t), 1)) / largest)[..., None]
     light = (
         light
         @ np.array(  # BT.2020 to BT.709 (ITU-R BT.2087)
@@ -276,11 +276,10 @@ def test_highlights_follow_the_float64_reference(transfer: str, top: float):
     coded = np.clip((texel * 0.1 + np.linspace(26, 229, 320)[None, :, None]) / 255, 0, 0.95) * top
     coded[:40] = top  # a sixth of the frame is at the peak
     rgb = rgb_of(*planes_of(coded, "bt2020nc", False, 16), Color("bt2020", transfer, "bt2020nc", False), 16)
-    peak = light_of(np.full((1, 1, 3), top), transfer).max() / 1.1
-    assert peak > 2
-    error = np.abs(rgb - reference(coded, transfer, peak))
+    assert light_of(np.full((1, 1, 3), top), transfer).max() > 2
+    error = np.abs(rgb - reference(coded, transfer))
     inside = ~np.isnan(error).any(axis=2)
-    assert inside.mean() > 0.7
+    assert inside.mean() > 0.65
     assert error[inside].max() <= 1
 
 
@@ -296,12 +295,12 @@ def ramp(nits: np.ndarray, tint: tuple[float, float, float] = (1, 1, 1)) -> np.n
 def test_highlights_roll_off_and_shadows_stay():
     nits = np.linspace(0, 1000, 4001)
     grey = ramp(nits)[:, 1].astype(int)
-    shadows = nits <= 100
+    shadows = nits <= 180
     assert np.abs(grey[shadows] - 255 * (nits[shadows] / 203) ** (1 / 2.4)).max() <= 1
     assert (np.diff(grey) >= 0).all()
     white, bright = np.interp([203, 600], nits, grey)
-    assert 215 < white < 240
-    assert white + 8 < bright < 255
+    assert 245 < white < 252
+    assert white + 2 < bright <= 255
 
 
 def test_bright_colors_keep_their_hue():

@@ -5,10 +5,10 @@ import random
 import av
 import numpy as np
 import pytest
-from tests.curation.test_decode import spoil
 
 from curation.video.damage import Damage, LibavErrors
 from tests.curation.conftest import texture
+from tests.curation.video.test_decoder import spoil
 
 
 @pytest.fixture

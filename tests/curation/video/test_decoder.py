@@ -12,6 +12,7 @@ import pytest
 
 from curation.errors import UnreadableVideo
 from curation.video.decoder import Decoder, ahead, threads_for
+from curation.video.geometry import Orientation
 from tests.curation.conftest import texture
 
 
@@ -275,9 +276,9 @@ def test_rotation_is_undone(tmp_path, write_video, rotation, size):
     decoder = Decoder(str(write_video(tmp_path / "r.mp4", [texture(2)] * 3, rotation=rotation)))
     frame = next(iter(decoder))
     assert (frame.width, frame.height) == size
-    upright = np.rot90(texture(2), frame.rotation // 90)
+    upright = np.rot90(texture(2), rotation // 90)
     assert np.abs(frame.rgb(640).astype(int) - upright).mean() < 6
-    assert frame.rotation == rotation
+    assert frame.geometry.orientation == Orientation(rotation)
 
 
 @pytest.mark.parametrize(("codec", "pix_fmt"), [("libx264", "yuv420p10le"), ("libx265", "yuv422p10le")])
@@ -408,7 +409,7 @@ def test_rotation_turns_the_picture_upright(shared_videos):
     """rotate90_metadata.mp4 is bikes.mp4 with a turn in its header: undoing the turn gives back bikes' picture."""
     plain = next(iter(Decoder(str(shared_videos / "bikes.mp4")))).rgb(640)
     turned = next(iter(Decoder(str(shared_videos / "odd" / "rotate90_metadata.mp4"))))
-    assert turned.rotation == 90
+    assert turned.geometry.orientation == Orientation(90)
     assert np.abs(np.rot90(turned.rgb(640), -1).astype(int) - plain).mean() < 12
 
 

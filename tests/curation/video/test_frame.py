@@ -9,6 +9,7 @@ from av.video.reformatter import Interpolation
 
 from curation.video.decoder import Decoder
 from curation.video.frame import Frame
+from curation.video.geometry import Geometry, Orientation
 from tests.curation.conftest import texture
 
 BT709, BT601, UNTAGGED = 1, 5, 2
@@ -16,9 +17,10 @@ VIDEO, FULL = 1, 2
 
 
 def frame_of(picture: VideoFrame, rotation: int = 0, width: int | None = None) -> Frame:
-    size = (width or picture.width, picture.height)
-    width, height = size[::-1] if rotation % 180 else size
-    return Frame(0, 0.0, 0.04, True, None, picture, rotation, width, height)
+    aspect = (width or picture.width) / picture.width
+    return Frame(
+        0, 0.0, 0.04, True, None, picture, Geometry(picture.width, picture.height, aspect, Orientation(rotation))
+    )
 
 
 def coded(rgb: np.ndarray, pix_fmt: str, matrix: int = BT601, color_range: int = VIDEO) -> VideoFrame:

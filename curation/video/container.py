@@ -1,0 +1,198 @@
+"""Opening a file safely, and choosing the stream that holds the film."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, cast
+
+import av
+import av.container
+import av.error
+import fsspec.core
+from av.codec.hwaccel import HWAccel
+from av.format import Flags
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from curation.errors import UnreadableVideo, in_words
+
+MAX_SIDE_PX = 16384
+MAX_PIXELS = 1 << 26  # 8192 x 8192: one frame takes 200 MB and more, and a decoder holds several
+# Playlists, file lists and session descriptions are left out: they make libav open what their author chose. Formats of
+# images and texts are left out: libav makes videos of one frame of them.
+_OPTIONS = {
+    "format_whitelist": "asf,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,"
+    "wtv,yuv4mpegpipe",
+    "protocol_whitelist": "file",
+    "max_pixels": str(MAX_PIXELS),
+}
+_NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_DEFAULT_BONUS = 5_000_000  # pixels that the default flag outweighs, as when ffmpeg chooses a stream
+_PEEKED_PACKETS = 400
+_SEAM_PACKETS = 3  # that a parser may hold when the container notices that something is missing
+_DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+@contextmanager
+def opened(uri: str, acceleration: HWAccel | None = None) -> Iterator[tuple[av.container.InputContainer, VideoStream]]:
+    """Open `uri`, a local path or any fsspec URL, and choose its film: the container and the video stream.
+
+    Raises UnreadableVideo, which says what is wrong with the file.
+    """
+    with _container(uri, acceleration) as container:
+        candidates = _candidates(uri, container)
+        if len(candidates) == 1:
+            yield container, candidates[0]
+            return
+        index = _film(container, candidates)
+    with _container(uri, acceleration) as container:
+        yield container, next(s for s in container.streams.video if s.index == index)
+
+
+@contextmanager
+def _container(uri: str, acceleration: HWAccel | None) -> Iterator[av.container.InputContainer]:
+    with ExitStack() as stack:
+        try:
+            source: str | IO[bytes] = uri
+            if "://" in uri:
+                store, path = fsspec.core.url_to_fs(uri)
+                source = cast(IO[bytes], stack.enter_context(store.open(path, "rb")))
+            container: av.container.InputContainer = av.open(
+                source, "r", metadata_errors="ignore", hwaccel=acceleration, options=_OPTIONS
+            )
+        except (av.error.FFmpegError, OSError, ValueError, ImportError) as error:
+            raise UnreadableVideo(f"{uri}: {_reason(error)}", step="open") from error
+        stack.callback(container.close)
+        yield container
+
+
+def _candidates(uri: str, container: av.container.InputContainer) -> list[VideoStream]:
+    """The video streams that may hold a film. Covers, thumbnails and streams without a decoder may not."""
+    streams = container.streams.video
+    if not streams:
+        kinds = sorted({s.type for s in container.streams}) or ["nothing"]
+        raise UnreadableVideo(f"{uri}: no video stream (the file holds {' and '.join(kinds)})", step="probe")
+    films = [s for s in streams if not int(s.disposition) & _NO_FILM.value]
+    if not films:
+        raise UnreadableVideo(f"{uri}: no film (its video stream is a cover image or thumbnails)", step="probe")
+    decoded = [s for s in films if s.codec_context is not None]
+    if not decoded:
+        raise UnreadableVideo(f"{uri}: no decoder for its codec", step="probe")
+    return decoded
+
+
+def _film(container: av.container.InputContainer, streams: list[VideoStream]) -> int:
+    """The index of the film among several streams: one that moves, then as ffmpeg chooses, by size and default flag.
+
+    Reads packets from the container's beginning; open it again afterwards.
+    """
+    packets = Counter({s.index: 0 for s in streams})
+    with suppress(av.error.FFmpegError, IndexError):  # the decoder meets the same damage, and reports it
+        for number, packet in enumerate(container.demux(streams)):
+            packets[packet.stream_index] += bool(packet.size)
+            if number >= _PEEKED_PACKETS or all(count > 1 for count in packets.values()):
+                break
+
+    def rank(stream: VideoStream) -> tuple[bool, int, int]:
+        context = stream.codec_context
+        bonus = _DEFAULT_BONUS if int(stream.disposition) & Disposition.default.value else 0
+        return packets[stream.index] > 1, context.width * context.height + bonus, -stream.index
+
+    return max(streams, key=rank).index
+
+
+class Frames:
+    """Iterate over every frame that decodes, in the order in which they are shown; None stands for a packet that does
+    not decode. `in_decoding_order` says whether the time stamps of all packets so far rose from packet to packet."""
+
+    def __init__(self, container: av.container.InputContainer, stream: VideoStream) -> None:
+        self.in_decoding_order = True
+        self._container, self._stream = container, stream
+        self._latest: int | None = None
+
+    def __iter__(self) -> Iterator[VideoFrame | None]:
+        for packet in self._packets():
+            if packet is None:
+                yield None
+                continue
+            if packet.pts is not None:
+                self.in_decoding_order &= self._latest is None or packet.pts > self._latest
+                self._latest = packet.pts
+            try:
+                yield from packet.decode()
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError:
+                yield None
+
+    def _packets(self) -> Iterator[Packet | None]:
+        """The packets; None before one of which the container missed a piece, and at the end where reading fails.
+
+        A piece that is missing right before a keyframe is the seam between two files that were joined: the packets are
+        whole, and nothing after the seam depends on them.
+        """
+        packets = self._container.demux(self._stream)
+        held: list[Packet] = []  # from one of which a piece is missing
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, IndexError):  # IndexError: PyAV's, at the end, where streams appeared on the way
+                yield from (None, *held) if held else ()
+                return
+            except av.error.FFmpegError:
+                yield from (None, *held, None) if held else (None,)
+                return
+            if held and packet.is_keyframe:
+                yield from held
+                held.clear()
+            elif held and (len(held) == _SEAM_PACKETS or not packet.size):
+                yield from (None, *held)
+                held.clear()
+            if held or packet.is_corrupt:
+                held.append(packet)
+            else:
+                yield packet
+
+
+def clock_may_jump(container: av.container.InputContainer) -> bool:
+    """Whether the container's format allows time stamps that jump, as transport streams do."""
+    return bool(container.format.flags & Flags.ts_discont.value)
+
+
+def claimed_duration(container: av.container.InputContainer, stream: VideoStream) -> float | None:
+    """The duration of the video stream, in seconds, as the file claims it; None where it claims none."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    if match := _DURATION_TAG.match(stream.metadata.get("DURATION", "")):
+        return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+    return container.duration / av.time_base if container.duration is not None else None
+
+
+def other_streams_end(uri: str) -> float:
+    """When the last packet of any other stream than the film ends, in seconds of the container's clock; else 0."""
+    end = 0.0
+    with opened(uri) as (container, film):
+        others = [s for s in container.streams if s.index != film.index and s.type in {"audio", "subtitle", "video"}]
+        if not others:
+            return end
+        start = (container.start_time or 0) / av.time_base
+        with suppress(av.error.FFmpegError, IndexError):  # what can be read ends here
+            for packet in container.demux(others):
+                if packet.pts is not None and packet.time_base is not None:
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - start)
+    return end
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if isinstance(error, av.error.EOFError):
+        return "the file is empty or ends too early"
+    if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
+        return "not a video that can be read (damaged, truncated before its index, or not a video at all)"
+    return in_words(error)

@@ -1,0 +1,93 @@
+"""How stored frames become upright frames with square pixels."""
+
+import functools
+import math
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from av.video.frame import VideoFrame
+
+from curation.errors import UnreadableVideo
+
+_TOLERANCE_DEGREES = 1.0  # ffmpeg's autorotate accepts as much
+_MOST_STRETCHED = 10.0  # the widest pixel aspect in use is 32:11; a value beyond ten is a broken header
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """Turn a stored frame counter-clockwise by `rotation` (0, 90, 180 or 270 degrees), then mirror left and right."""
+
+    rotation: int = 0
+    mirrored: bool = False
+
+    @property
+    def swaps_sides(self) -> bool:
+        """Whether width and height change places."""
+        return self.rotation % 180 == 90
+
+    def upright(self, pixels: np.ndarray) -> np.ndarray:
+        """A view of `pixels` (h, w, ...), upright."""
+        if self.rotation:
+            pixels = np.rot90(pixels, k=self.rotation // 90)
+        return pixels[:, ::-1] if self.mirrored else pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The stored size of a frame, its pixel aspect ratio, and its orientation."""
+
+    coded_width: int
+    coded_height: int
+    aspect: float = 1.0
+    orientation: Orientation = Orientation()
+
+    @property
+    def width(self) -> int:
+        """Display width: upright, square pixels."""
+        return self._display[1] if self.orientation.swaps_sides else self._display[0]
+
+    @property
+    def height(self) -> int:
+        """Display height: upright, square pixels."""
+        return self._display[0] if self.orientation.swaps_sides else self._display[1]
+
+    @property
+    def _display(self) -> tuple[int, int]:
+        return max(1, round(self.coded_width * self.aspect)), self.coded_height
+
+
+def geometry_of(frame: VideoFrame, aspect: float | None, uri: str) -> Geometry:
+    """The geometry of a decoded frame. `aspect` is its pixel aspect ratio; None and 0 stand for square pixels.
+
+    Raises UnreadableVideo for an aspect ratio that no format uses, and for a display matrix that turns by an angle
+    between the multiples of 90 degrees.
+    """
+    aspect = aspect if aspect and aspect > 0 else 1.0
+    if not 1 / _MOST_STRETCHED <= aspect <= _MOST_STRETCHED:
+        raise UnreadableVideo(
+            f"{uri}: the header claims pixels {aspect:g} times as wide as high; re-encode the file with the right "
+            "sample aspect ratio",
+            step="probe",
+        )
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    orientation = Orientation() if matrix is None else _orientation(bytes(matrix), uri)
+    return Geometry(frame.width, frame.height, aspect, orientation)
+
+
+@functools.lru_cache(maxsize=64)
+def _orientation(matrix: bytes, uri: str) -> Orientation:
+    a, b, _, c, d, *_ = struct.unpack("=9i", matrix[:36])
+    # the stored point (x, y), y down, is shown at (a x + c y, b x + d y)
+    straight, crossed = math.hypot(a, d), math.hypot(b, c)
+    slack = math.tan(math.radians(_TOLERANCE_DEGREES))
+    if crossed <= slack * straight and a and d:
+        mirrored, flipped = a < 0, d < 0
+        return Orientation(180 if flipped else 0, mirrored != flipped)
+    if straight <= slack * crossed and b and c:
+        return Orientation(90 if b < 0 else 270, (b < 0) == (c < 0))
+    raise UnreadableVideo(
+        f"{uri}: its display matrix turns frames by {math.degrees(math.atan2(b, a)):.0f} degrees; only multiples of 90 "
+        "degrees are supported; re-encode the file upright",
+        step="probe",
+    )

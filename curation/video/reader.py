@@ -1,0 +1,152 @@
+"""A stretch of a video, the same frames as one decode from its beginning gives.
+
+Random access is where readers go wrong: containers lead to other places than asked for, and frames right after a seek
+may depend on ones that were never decoded. A seek is therefore trusted only if all of this holds, and otherwise the
+file is read from its beginning:
+
+- the manifest says that the video's frames can be found by their time stamps (`start_pts` is not null);
+- a keyframe was decoded at or before the stretch; frames before it in the order of display are not used;
+- from that keyframe on, libav reports no error, no frame is marked as damaged, and time stamps need no repair.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import av.container
+import av.error
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from curation.video.container import Frames, clock_may_jump
+from curation.video.damage import LibavErrors
+from curation.video.decoder import Decoder, decoding
+from curation.video.frame import Frame
+from curation.video.geometry import geometry_of
+from curation.video.timeline import Stamped, Timeline, first_stamp
+
+SAME_TIME_S = 1e-4
+"""Times closer than this are the same."""
+Origin = tuple[float, int | None]
+"""A time in seconds and the time stamp that stands for it, None where frames cannot be found by their stamps."""
+_LEADS_S = (0.0, 1.0, 10.0)  # how long before the stretch to look for a keyframe: transport streams seek late
+
+
+def _go_on() -> None:
+    """The check of a reading that is wanted to its end."""
+
+
+class _MissedError(Exception):
+    """Seeking did not lead to frames that can be trusted."""
+
+
+class Reader:
+    """Reads stretches of videos. It remembers which files have to be read from their beginning.
+
+    `threads` are libav's for reading from the beginning.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        self._leads: dict[str, int] = {}
+
+    def read(
+        self, uri: str, start: float, end: float, origin: Origin = (0.0, None), check: Callable[[], None] = _go_on
+    ) -> Iterator[Frame]:
+        """The frame that is on screen at `start`, and every frame that begins between `start` and `end`, in seconds.
+
+        `origin` is a time and the stamp that stands for it, from the manifest (a clip's `start` and `start_pts`);
+        without a stamp the file is read from its beginning. A `start` behind the last frame gives the last frame.
+        `check` is called for every decoded frame, also for those that are skipped, and may raise. Raises
+        UnreadableVideo.
+        """
+        given = -1.0
+        for frame in self._all(uri, start, end, origin, check):
+            if frame.time > given:
+                given = frame.time
+                yield frame
+
+    def _all(self, uri: str, start: float, end: float, origin: Origin, check: Callable[[], None]) -> Iterator[Frame]:
+        """The same; where a seek fails on the way, from an earlier frame again."""
+        time, stamp = origin
+        if stamp is not None:
+            for attempt in range(self._leads.get(uri, 0), len(_LEADS_S)):
+                try:
+                    yield from _between(_sought(uri, start, (time, stamp), _LEADS_S[attempt]), start, end, check)
+                    return
+                except _MissedError:
+                    self._leads[uri] = attempt + 1
+        yield from _between(Decoder(uri, self.threads), start, end, check)
+
+
+def _between(frames: Iterator[Frame] | Decoder, start: float, end: float, check: Callable[[], None]) -> Iterator[Frame]:
+    on_screen: Frame | None = None
+    for frame in frames:
+        check()
+        if frame.time <= start + SAME_TIME_S:
+            on_screen = frame
+            continue
+        if frame.time >= end - SAME_TIME_S:
+            break
+        if on_screen is not None:
+            yield on_screen
+            on_screen = None
+        yield frame
+    if on_screen is not None:
+        yield on_screen
+
+
+def _sought(uri: str, start: float, origin: tuple[float, int], lead_s: float) -> Iterator[Frame]:
+    """Frames from a keyframe at or before `start` on. Raises _MissedError as soon as they cannot be trusted."""
+    with decoding(uri, 1) as (container, stream, errors):
+        base, context = stream.time_base, stream.codec_context
+        if not base:
+            raise _MissedError
+        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        first = first_stamp(*origin, base)
+        timeline = Timeline(float(base), rate, clock_may_jump(container), first=first)
+        wanted = first + math.floor(start / base + 0.5)
+        frames = _trusted(container, stream, errors, wanted, max(first, wanted - round(lead_s / base)))
+        size = context.width, context.height
+        placed_frames = timeline.place(
+            (Stamped(f, f.pts, f.duration or None, f.dts) for f in frames), lambda: context.reorder_depth, lambda: False
+        )
+        for index, placed in enumerate(placed_frames):
+            if timeline.repaired or placed.time is None:
+                raise _MissedError
+            picture = placed.item
+            same_size = (picture.width, picture.height) == size
+            aspect = stream.sample_aspect_ratio if same_size else context.sample_aspect_ratio
+            yield Frame(
+                index=index,
+                time=placed.time,
+                duration=placed.duration,
+                keyframe=bool(picture.key_frame),
+                damaged_from=None,
+                picture=picture,
+                geometry=geometry_of(picture, float(aspect or 0), uri),
+            )
+
+
+def _trusted(
+    container: av.container.InputContainer, stream: VideoStream, errors: LibavErrors, wanted: int, place: int
+) -> Iterator[VideoFrame]:
+    """Frames from the first keyframe that is decoded after a seek to `place`. It must not lie behind `wanted`; both are
+    time stamps."""
+    try:
+        container.seek(place, stream=stream)
+    except av.error.FFmpegError as error:
+        raise _MissedError from error
+    begun = False
+    for picture in Frames(container, stream):
+        told = errors.told()
+        if not begun:
+            if picture is None or not picture.key_frame or picture.is_corrupt or picture.pts is None:
+                continue
+            if picture.pts > wanted:
+                raise _MissedError
+            begun = True
+        elif picture is None or picture.is_corrupt or told:
+            raise _MissedError
+        yield picture
+    if not begun:
+        raise _MissedError
