@@ -97,7 +97,7 @@ def copy(
             for packet, time, due in zip(packets, times, shown, strict=False):
                 packet.pts, packet.dts, packet.stream = time - start, due - delay - start, video
                 packet.duration = ends[time] - time
-            tracks = packets[:kept]
+            tracks = _held(packets[:kept], until - start)
             if sound:
                 tracks += sound.between(float(start * base), seconds)
             _mux(out, tracks)
@@ -157,6 +157,7 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, check: Check) -> C
         ends = dict(zip(ticks, [*ticks[1:], round((piece.end - begin) / _CLOCK)], strict=True))
         for packet in packets:
             packet.duration = ends[packet.pts] - packet.pts
+        _held(packets, ends[ticks[-1]])
         seconds = float(ends[ticks[-1]] * _CLOCK)
         sound = None
         if audio and piece.start_pts is not None:  # the clock of the sound is that of the stamps
@@ -170,6 +171,14 @@ def _encode(piece: Piece, crf: int, preset: str, audio: bool, check: Check) -> C
     return ClipFile(
         buffer.getvalue(), "reencode", "h264", width, height, len(ticks), seconds, sound.codec if sound else None
     )
+
+
+def _held(packets: list[Packet], end: int) -> list[Packet]:
+    """The packets, in decoding order, of which MP4 shows the last frame until `end`: it counts a track's length from
+    decoding times, so that the last packet's duration decides."""
+    first, last = packets[0], packets[-1]
+    last.duration = max(last.duration or 0, end + (first.dts or 0) - (last.dts or 0))
+    return packets
 
 
 def _mux(out: av.container.OutputContainer, packets: list[Packet]) -> None:

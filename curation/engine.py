@@ -98,7 +98,7 @@ class VideoPass:
         self.video_id = video_id or identify(uri)
         self.decoder = Decoder(uri, threads, config.decoder)
         self.info: VideoInfo = self.decoder.info
-        self.claimed_duration = self.info.duration
+        self.claimed_duration = self.info.duration if self.info.duration_is_claimed else None
         self.shots: list[Shot] = []
         self.failures: list[tuple[str | None, Failure]] = []
         self._flow = flow

@@ -24,13 +24,13 @@ MAX_PIXELS = 1 << 26  # 8192 x 8192: one frame takes 200 MB and more, and a deco
 # Playlists, file lists and session descriptions are left out: they make libav open what their author chose. Formats of
 # images and texts are left out: libav makes videos of one frame of them.
 _OPTIONS = {
-    "format_whitelist": "asf,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,"
-    "wtv,yuv4mpegpipe",
+    "format_whitelist": "apng,asf,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,"
+    "rm,wtv,yuv4mpegpipe",
     "protocol_whitelist": "file",
     "max_pixels": str(MAX_PIXELS),
 }
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-_DEFAULT_BONUS = 5_000_000  # pixels that the default flag outweighs, as when ffmpeg chooses a stream
+_DEFAULT_BONUS = 2.0  # the default flag counts between streams of about one size: muxers set it on any first stream
 _PEEKED_PACKETS = 400
 _SEAM_PACKETS = 3  # that a parser may hold when the container notices that something is missing
 _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -85,7 +85,7 @@ def _candidates(uri: str, container: av.container.InputContainer) -> list[VideoS
 
 
 def _film(container: av.container.InputContainer, streams: list[VideoStream]) -> int:
-    """The index of the film among several streams: one that moves, then as ffmpeg chooses, by size and default flag.
+    """The index of the film among several streams: one that moves, then by size and default flag.
 
     Reads packets from the container's beginning; open it again afterwards.
     """
@@ -96,10 +96,10 @@ def _film(container: av.container.InputContainer, streams: list[VideoStream]) ->
             if number >= _PEEKED_PACKETS or all(count > 1 for count in packets.values()):
                 break
 
-    def rank(stream: VideoStream) -> tuple[bool, int, int]:
+    def rank(stream: VideoStream) -> tuple[bool, float, int]:
         context = stream.codec_context
-        bonus = _DEFAULT_BONUS if int(stream.disposition) & Disposition.default.value else 0
-        return packets[stream.index] > 1, context.width * context.height + bonus, -stream.index
+        bonus = _DEFAULT_BONUS if int(stream.disposition) & Disposition.default.value else 1.0
+        return packets[stream.index] > 1, context.width * context.height * bonus, -stream.index
 
     return max(streams, key=rank).index
 
@@ -166,9 +166,10 @@ def claimed_duration(container: av.container.InputContainer, stream: VideoStream
     """The duration of the video stream, in seconds, as the file claims it; None where it claims none."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
+    start = max(0.0, (container.start_time or 0) / av.time_base)  # Matroska counts from 0, wherever frames begin
     if match := _DURATION_TAG.match(stream.metadata.get("DURATION", "")):
-        return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
-    return container.duration / av.time_base if container.duration is not None else None
+        return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) - start
+    return container.duration / av.time_base - start if container.duration is not None else None
 
 
 def other_streams_end(uri: str) -> float:

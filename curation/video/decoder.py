@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import av
 import av.container
 import av.error
+from av.codec.context import Flags
 from av.codec.hwaccel import HWAccel
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -32,7 +33,7 @@ from curation.video.container import (
 )
 from curation.video.damage import MARKING, Damage, LibavErrors
 from curation.video.frame import Frame
-from curation.video.geometry import Geometry, geometry_of
+from curation.video.geometry import Geometry, Shape, geometry_of
 from curation.video.timeline import LONGEST_STILL_S, Placed, Stamped, Timeline
 
 _EARLIER_S = 1.0  # a transport stream is sought by when packets come, which is before their frames are shown
@@ -46,11 +47,12 @@ class VideoInfo:
 
     `width` and `height` are the display size (upright, square pixels) of the first frame, `geometry` holds how it is
     derived; `fps` is the average rate. `duration` (seconds) and `frames` are the container's claims until the decode
-    has ended. `first_pts` is the time stamp of the first frame, in units of the stream's time base (`time_base_num` /
-    `time_base_den` seconds); None until it is decoded, and where frames cannot be found by their stamps, because these
-    are missing or wrong. `color` is that of the first frame, None until it is decoded; `interlaced` says whether any
-    frame is. `damage` holds the stretches, (start, end) in seconds, in which packets could not be decoded or frames
-    rest on ones that could not. `hidden` counts frames that are shown for no time.
+    has ended; `duration_is_claimed` is false where the duration was only estimated from time stamps. `first_pts` is the
+    time stamp of the first frame, in units of the stream's time base (`time_base_num` / `time_base_den` seconds); None
+    until it is decoded, and where frames cannot be found by their stamps, because these are missing or wrong. `color`
+    is that of the first frame, None until it is decoded; `interlaced` says whether any frame is. `damage` holds the
+    stretches, (start, end) in seconds, in which packets could not be decoded or frames rest on ones that could not.
+    `hidden` counts frames that are shown for no time.
     """
 
     uri: str
@@ -61,6 +63,7 @@ class VideoInfo:
     fps: float
     duration: float | None
     frames: int | None
+    duration_is_claimed: bool = True
     stream: int = 0
     time_base_num: int | None = None
     time_base_den: int | None = None
@@ -109,9 +112,10 @@ class _Place:
 
 @dataclass(slots=True)
 class _Seen:
-    """A decoded frame, and whether a packet before it gave none."""
+    """A decoded frame, its pixel aspect ratio, and whether a packet before it gave none."""
 
     picture: VideoFrame
+    aspect: float
     lost: bool
 
 
@@ -178,7 +182,7 @@ class Decoder:
             context = stream.codec_context
             frames = Frames(container, stream)
             pictures = _pictures_from(place, seek, frames, container, stream, errors)
-            watched = _Watched(pictures, errors, suspicious=threads > 1)
+            watched = _Watched(pictures, Shape(stream), errors, suspicious=threads > 1)
             before_it, end = at.timeline.copy(), at.timeline.end
             try:
                 for placed in at.timeline.place(
@@ -193,7 +197,7 @@ class Decoder:
                     if placed.time is None:
                         at.hidden += 1  # a repeated or disordered time stamp
                         continue
-                    geometry = self._see(placed, stream, first=at.index == 0)
+                    geometry = self._see(placed, first=at.index == 0)
                     if placed.leaped:
                         damage.leap(end)
                     elif at.index:
@@ -232,13 +236,10 @@ class Decoder:
         if at.timeline.repaired:
             info.first_pts = None
 
-    def _see(self, placed: Placed[_Seen], stream: VideoStream, first: bool) -> Geometry:
+    def _see(self, placed: Placed[_Seen], first: bool) -> Geometry:
         """Note what a frame says of itself, and return its geometry."""
         info, picture = self.info, placed.item.picture
-        known = info.geometry
-        resized = (picture.width, picture.height) != (known.coded_width, known.coded_height)
-        aspect = stream.codec_context.sample_aspect_ratio if resized and not first else stream.sample_aspect_ratio
-        geometry = geometry_of(picture, float(aspect or 0), self.uri)
+        geometry = geometry_of(picture, placed.item.aspect, self.uri)
         info.interlaced |= bool(picture.interlaced_frame)
         if first:
             info.first_pts = picture.pts
@@ -259,9 +260,11 @@ class _Watched:
     """Iterate over decoded frames, each with whether a packet before it was lost. `lost` says so of the packets after
     the last one. Where `suspicious`, _DoubtError is raised before the first frame that may be damaged."""
 
-    def __init__(self, pictures: Iterable[VideoFrame | None], errors: LibavErrors, suspicious: bool) -> None:
+    def __init__(
+        self, pictures: Iterable[VideoFrame | None], shape: Shape, errors: LibavErrors, suspicious: bool
+    ) -> None:
         self.lost = False
-        self._pictures, self._errors, self._suspicious = pictures, errors, suspicious
+        self._pictures, self._shape, self._errors, self._suspicious = pictures, shape, errors, suspicious
 
     def __iter__(self) -> Iterator[_Seen]:
         for picture in self._pictures:
@@ -270,7 +273,7 @@ class _Watched:
                 raise _DoubtError
             self.lost |= picture is None or bool(told - MARKING)
             if picture is not None:
-                yield _Seen(nvdec.planar(picture), self.lost)
+                yield _Seen(nvdec.planar(picture), self._shape.aspect_of(picture), self.lost)
                 self.lost = False
 
 
@@ -332,6 +335,7 @@ def decoding(
         stream.thread_type = "AUTO"
         context.thread_count = threads
         context.options = {"max_pixels": str(MAX_PIXELS)}
+        context.flags |= Flags.unaligned  # else a crop at the left is rounded down
         try:
             yield container, stream, errors
         finally:
@@ -353,6 +357,7 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
         fps=float(rate) if rate and rate * LONGEST_STILL_S > 1 else 25.0,
         duration=claimed_duration(container, stream),
         frames=stream.frames or None,
+        duration_is_claimed=not clock_may_jump(container),  # such containers have no header that says so
         stream=stream.index,
         time_base_num=stream.time_base.numerator if stream.time_base else None,
         time_base_den=stream.time_base.denominator if stream.time_base else None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from curation.errors import UnreadableVideo
 
@@ -55,6 +56,28 @@ class Geometry:
     @property
     def _display(self) -> tuple[int, int]:
         return max(1, round(self.coded_width * self.aspect)), self.coded_height
+
+
+class Shape:
+    """The pixel aspect ratio of a stream's frames, which may change on the way.
+
+    The container's word counts until the codec's own aspect ratio changes. It does so while later frames are being
+    decoded, and holds from the next keyframe on. Ask for every decoded frame, as soon as it is there.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._context = stream.codec_context
+        self._aspect = float(stream.sample_aspect_ratio or 0)
+        self._coded: float | None = None
+
+    def aspect_of(self, frame: VideoFrame) -> float:
+        """The frame's pixel aspect ratio; 0 where it has none."""
+        coded = float(self._context.sample_aspect_ratio or 0)
+        if self._coded is None:
+            self._coded = coded
+        if coded != self._coded and frame.key_frame:
+            self._aspect = self._coded = coded
+        return self._aspect
 
 
 def geometry_of(frame: VideoFrame, aspect: float | None, uri: str) -> Geometry:

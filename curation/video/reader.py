@@ -21,7 +21,7 @@ from curation.video.container import Frames, clock_may_jump
 from curation.video.damage import LibavErrors
 from curation.video.decoder import Decoder, decoding
 from curation.video.frame import Frame
-from curation.video.geometry import geometry_of
+from curation.video.geometry import Shape, geometry_of
 from curation.video.timeline import Stamped, Timeline, first_stamp
 
 SAME_TIME_S = 1e-4
@@ -103,19 +103,16 @@ def _sought(uri: str, start: float, origin: tuple[float, int], lead_s: float) ->
             raise _MissedError
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         first = first_stamp(*origin, base)
-        timeline = Timeline(float(base), rate, clock_may_jump(container), first=first)
+        timeline = Timeline(float(base), rate, clock_may_jump(container), first=first, first_look=0)
         wanted = first + math.floor(start / base + 0.5)
         frames = _trusted(container, stream, errors, wanted, max(first, wanted - round(lead_s / base)))
-        size = context.width, context.height
-        placed_frames = timeline.place(
-            (Stamped(f, f.pts, f.duration or None, f.dts) for f in frames), lambda: context.reorder_depth, lambda: False
-        )
+        shape = Shape(stream)
+        stamped = (Stamped((f, shape.aspect_of(f)), f.pts, f.duration or None, f.dts) for f in frames)
+        placed_frames = timeline.place(stamped, lambda: context.reorder_depth, lambda: False)
         for index, placed in enumerate(placed_frames):
             if timeline.repaired or placed.time is None:
                 raise _MissedError
-            picture = placed.item
-            same_size = (picture.width, picture.height) == size
-            aspect = stream.sample_aspect_ratio if same_size else context.sample_aspect_ratio
+            picture, aspect = placed.item
             yield Frame(
                 index=index,
                 time=placed.time,
@@ -123,7 +120,7 @@ def _sought(uri: str, start: float, origin: tuple[float, int], lead_s: float) ->
                 keyframe=bool(picture.key_frame),
                 damaged_from=None,
                 picture=picture,
-                geometry=geometry_of(picture, float(aspect or 0), uri),
+                geometry=geometry_of(picture, aspect, uri),
             )
 
 

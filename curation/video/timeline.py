@@ -3,8 +3,8 @@
 Frames leave the decoder in the order in which they are shown; their time stamps may say otherwise. Every decision is
 taken from the stamps of neighbouring frames, never from the name of a codec or container:
 
-- Where packets have rising stamps and frames do not, the container stores when frames are decoded, not when they are
-  shown; frames then take the decoding times, which pass evenly.
+- Where stamps of frames keep going back while decoding times rise, the container stores when frames are decoded, not
+  when they are shown; frames then take the decoding times, which pass evenly.
 - A missing stamp continues where the frame before it ended.
 - One stamp that leaves its neighbours and returns, or that repeats where a stamp is missing, is replaced.
 - Stamps that start again, or that jump in a container whose clock may jump, continue where the footage ended.
@@ -28,7 +28,9 @@ LONGEST_STILL_S = 3600.0
 _RESTART_S = 0.25  # stamps that go back by less are disordered, not restarted
 _JUMP_S = 10.0  # ffmpeg takes such a jump for a new clock, too (dts_delta_threshold)
 _EARLY_S = 1e-6
+_CROWDED = 0.25  # of the usual distance: a last frame that is so close to the one before it has a guessed stamp
 _LEAST = 1e-3  # ticks between two frames
+_MOST_FALLS = 2  # stamps that go back before decoding times are used, unless those of all packets rise
 _RECENT = 9  # frames that tell the usual distance between two
 
 
@@ -57,7 +59,8 @@ class Placed(Generic[T]):
 @dataclass(slots=True)
 class Timeline:
     """Places frames in time. `tick` is the length of a stamp's unit in seconds and `fps` the average rate that the
-    container claims; `jumps` says whether the container's clock may jump (AVFMT_TS_DISCONT).
+    container claims; `jumps` says whether the container's clock may jump (AVFMT_TS_DISCONT). Where the decoder
+    reorders, `first_look` frames are decoded before the first is placed, to see which clock is in order.
 
     `first` is the stamp of time 0, that of the first frame unless it is given. `repaired` is set once a time differs
     from what the frame's stamp says: frames can then not be found by their stamps.
@@ -68,12 +71,14 @@ class Timeline:
     jumps: bool = False
     repaired: bool = False
     first: int | None = None
+    first_look: int = 12
     end: float = 0.0  # of the frame before, in seconds
     _last: float | None = None  # stamp of the frame before, in ticks
     _origin: float = 0.0  # the stamp that stands for time 0
     _hid: bool = False
     _decoding_delay: float | None = None  # from showing a frame to its decoding time; None while stamps are used
     _last_delay: float = 0.0
+    _falls: int = 0
     _steps: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def copy(self) -> "Timeline":
@@ -93,27 +98,34 @@ class Timeline:
         ahead: deque[Stamped[T]] = deque()
         for frame in frames:
             ahead.append(frame)
+            if self._last is None and reordered() and len(ahead) < self.first_look:
+                continue
             while len(ahead) > max(1, reordered()) + 1:
-                yield self._next(ahead, bool(reordered()) and in_decoding_order())
+                yield self._next(ahead, bool(reordered()), in_decoding_order())
         while ahead:
-            yield self._next(ahead, bool(reordered()) and in_decoding_order())
+            yield self._next(ahead, bool(reordered()), in_decoding_order())
 
     @property
     def _step(self) -> float:
         """The usual distance between two frames, in ticks."""
         return median(self._steps) if self._steps else 1 / (self.fps * self.tick)
 
-    def _next(self, ahead: deque[Stamped[T]], packets_rise: bool) -> Placed[T]:
-        if packets_rise and self._decoding_delay is None and _fall(ahead):
-            self._decoding_delay, self.repaired = self._last_delay, True
-        frame, following = ahead[0], next((s for f in list(ahead)[1:] if (s := self._read(f)) is not None), None)
-        ahead.popleft()
-        read = self._read(frame)
+    @property
+    def _is_even(self) -> bool:
+        """Whether the last frames are equally far apart."""
+        return len(self._steps) == _RECENT and max(self._steps) - min(self._steps) <= 0.1 * self._step
+
+    def _next(self, ahead: deque[Stamped[T]], reordered: bool, packets_rise: bool) -> Placed[T]:
+        if reordered and self._decoding_delay is None:
+            self._choose_clock(ahead, packets_rise)
+        frame = ahead.popleft()
+        following = next((stamp for other in ahead if (stamp := self._read(other)) is not None), None)
+        stamp = self._read(frame)
         if frame.stamp is not None and frame.decoding_time is not None:
             self._last_delay = frame.decoding_time - frame.stamp
         if self._last is None:
-            return self._begin(frame, read)
-        stamp, leaped = self._stamp(read, following)
+            return self._begin(frame, stamp, ahead)
+        stamp, leaped = self._stamp(stamp, following)
         self._hid = stamp is None
         if stamp is None:
             return Placed(frame.item, None, 0.0)
@@ -122,20 +134,30 @@ class Timeline:
         self._last = stamp
         return self._shown(frame, (stamp - self._origin) * self.tick, leaped)
 
+    def _choose_clock(self, ahead: deque[Stamped[T]], packets_rise: bool) -> None:
+        """Use decoding times from here on, if the stamps of the frames ahead are not in the order of display."""
+        falls = [_falls(a, b) for a, b in pairwise(ahead)]
+        self._falls += sum(falls) if self._last is None else sum(falls[:1])
+        if (packets_rise and any(falls)) or self._falls >= _MOST_FALLS:
+            self._decoding_delay, self.repaired = self._last_delay, True
+
     def _read(self, frame: Stamped[T]) -> float | None:
         """The frame's stamp, or what stands for it."""
         if self._decoding_delay is None:
             return frame.stamp
         return None if frame.decoding_time is None else frame.decoding_time - self._decoding_delay
 
-    def _begin(self, frame: Stamped[T], stamp: float | None) -> Placed[T]:
+    def _begin(self, frame: Stamped[T], stamp: float | None, ahead: deque[Stamped[T]]) -> Placed[T]:
         """Place the first frame: at time 0, or where its stamp lies after `first`, if that is known beforehand."""
+        if stamp is None:
+            self.repaired = True
+            known = ((i, self._read(other)) for i, other in enumerate(ahead, 1))
+            stamp = next((other - i * self._step for i, other in known if other is not None), 0.0)
         if self.first is None:
-            self.first, self.repaired = frame.stamp, self.repaired or stamp is None
-            self._origin = float(stamp or 0)
+            self.first, self._origin = frame.stamp, float(stamp)
         else:
             self._origin = float(self.first)
-        self._last = self._origin if stamp is None else float(stamp)
+        self._last = float(stamp)
         return self._shown(frame, (self._last - self._origin) * self.tick)
 
     def _shown(self, frame: Stamped[T], time: float, leaped: bool = False) -> Placed[T]:
@@ -155,6 +177,8 @@ class Timeline:
             return self._not_later(stamp, following), False
         if following is not None and last < following < stamp and stamp - last > 2 * step:
             return self._between(last, following, last + step), False
+        if following is None and stamp - last < _CROWDED * step and self._is_even:
+            return self._between(last, None, last + step), False
         gap = (stamp - last) * self.tick
         if self.jumps and gap > max(_JUMP_S, 3 * step * self.tick):
             return self._restart(stamp), False
@@ -204,7 +228,8 @@ def first_stamp(seconds: float, stamp: int, tick: Fraction) -> int:
     return stamp - stamp_at(seconds, 0, tick)
 
 
-def _fall(frames: Iterable[Stamped[T]]) -> bool:
-    """Whether stamps of frames go back where their decoding times rise."""
-    known = [(f.stamp, f.decoding_time) for f in frames if f.decoding_time is not None]
-    return any(a[1] < b[1] and (b[0] is None or (a[0] is not None and b[0] < a[0])) for a, b in pairwise(known))
+def _falls(one: Stamped[T], other: Stamped[T]) -> bool:
+    """Whether the stamp goes back, or ends, where the decoding time rises."""
+    if one.stamp is None or one.decoding_time is None or other.decoding_time is None:
+        return False
+    return one.decoding_time < other.decoding_time and (other.stamp is None or other.stamp < one.stamp)
