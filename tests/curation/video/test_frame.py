@@ -150,3 +150,8 @@ def test_interlaced_pictures_show_no_comb(tmp_path):
             ]
             assert errors[0] < 5
             assert errors[0] < errors[1] / 2
+        whole = frame.full_rgb().astype(int)
+        comb = np.abs(2 * whole[1:-1:2] - whole[:-2:2] - whole[2::2]).mean()  # of odd lines against their neighbors
+        woven = frame.picture.to_ndarray(format="rgb24").astype(int)
+        assert comb < np.abs(2 * woven[1:-1:2] - woven[:-2:2] - woven[2::2]).mean() / 3
+        assert np.abs(whole - first).mean() < 6
