@@ -75,8 +75,12 @@ def packets_of(container: av.container.InputContainer, stream: VideoStream, star
 
     Both are time stamps. Raises ClipError where the container does not say where the clip's packets are.
     """
-    origin = stream.start_time if stream.start_time is not None else 0
-    container.seek(max(min(origin, start), start - round(_LEAD_S / (stream.time_base or 1))), stream=stream)
+    place = start - round(_LEAD_S / (stream.time_base or 1))
+    if stream.start_time is None or place > stream.start_time:  # else the clip is near the file's beginning
+        try:
+            container.seek(place, stream=stream)
+        except av.error.FFmpegError as error:
+            raise ClipError("the container cannot be sought") from error
     packets: list[Packet] = []
     beyond = 0
     for packet in container.demux(stream):

@@ -33,6 +33,7 @@ _KEYFRAME_THUMBNAIL_GAP_S = 0.25  # intra-only codecs make every frame a keyfram
 _UNIFORM_FRAMES = 8  # that VideoBLIP looks at
 _AHEAD_BYTES = 32 << 20  # of decoded frames, so that libav goes on while the cascade thinks over a block of them
 _FEW = 0.05  # of the frames may have no time of their own before that is told
+_SOME_PACKETS = 25  # of another video stream: fewer come from the way in which streams are interleaved
 _UNFINISHED_CLIPS = 3  # whose flow may be outstanding before the pass itself waits
 
 
@@ -293,6 +294,11 @@ class VideoPass:
         if hidden > _FEW * shown:  # a few that repeat cost an undamaged file next to nothing
             message = f"{hidden} of {hidden + shown} frames are left out: their time stamps repeat or go back"
             self.failures.append((None, Failure("decode", "DamagedVideo", message)))
+        if self.info.unread > _SOME_PACKETS:
+            message = (
+                f"another video stream begins where this one ends, at {end:.2f} s, and is not read; split the file"
+            )
+            self.failures.append((None, Failure("decode", "UnreadStream", message)))
         for since, until in self.info.damage:
             message = f"damaged packets or time stamps: the footage from {since:.2f} to {until:.2f} s is left out"
             self.failures.append((None, Failure("decode", "DamagedVideo", message)))

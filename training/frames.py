@@ -15,7 +15,7 @@ from curation.video.frame import Frame
 from curation.video.reader import Origin, Reader
 from training.errors import TrainingError
 
-TOLERANCE_S = 1e-3  # a frame that begins so little later counts as shown: times come from float32 and other containers
+TOLERANCE_S = 6e-4  # a frame that begins so little later counts as shown: Matroska rounds times to milliseconds
 
 
 @dataclass

@@ -106,12 +106,20 @@ def _film(container: av.container.InputContainer, streams: list[VideoStream]) ->
 
 class Frames:
     """Iterate over every frame that decodes, in the order in which they are shown; None stands for a packet that does
-    not decode. `in_decoding_order` says whether the time stamps of all packets so far rose from packet to packet."""
+    not decode. `in_decoding_order` says whether the time stamps of all packets so far rose from packet to packet,
+    `unread` how many packets of other films came at the end of this one."""
 
     def __init__(self, container: av.container.InputContainer, stream: VideoStream) -> None:
         self.in_decoding_order = True
+        self._others_before = self._others_since = 0
         self._container, self._stream = container, stream
+        self._others = [s for s in container.streams.video if s.index != stream.index and _may_be_film(s)]
         self._latest: int | None = None
+
+    @property
+    def unread(self) -> int:
+        """Packets of other films since the last packet of this one, or before it: a parser keeps it until the end."""
+        return max(self._others_before, self._others_since)
 
     def __iter__(self) -> Iterator[VideoFrame | None]:
         for packet in self._packets():
@@ -134,7 +142,7 @@ class Frames:
         A piece that is missing right before a keyframe is the seam between two files that were joined: the packets are
         whole, and nothing after the seam depends on them.
         """
-        packets = self._container.demux(self._stream)
+        packets = self._of_film()
         held: list[Packet] = []  # from one of which a piece is missing
         while True:
             try:
@@ -155,6 +163,20 @@ class Frames:
                 held.append(packet)
             else:
                 yield packet
+
+    def _of_film(self) -> Iterator[Packet]:
+        """The packets of the film; those of other films are counted."""
+        for packet in self._container.demux(self._stream, *self._others):
+            if packet.stream_index == self._stream.index:
+                if packet.size:
+                    self._others_before, self._others_since = self._others_since, 0
+                yield packet
+            else:
+                self._others_since += bool(packet.size)
+
+
+def _may_be_film(stream: VideoStream) -> bool:
+    return stream.codec_context is not None and not int(stream.disposition) & _NO_FILM.value
 
 
 def clock_may_jump(container: av.container.InputContainer) -> bool:

@@ -52,7 +52,8 @@ class VideoInfo:
     until it is decoded, and where frames cannot be found by their stamps, because these are missing or wrong. `color`
     is that of the first frame, None until it is decoded; `interlaced` says whether any frame is. `damage` holds the
     stretches, (start, end) in seconds, in which packets could not be decoded or frames rest on ones that could not.
-    `hidden` counts frames that are shown for no time.
+    `hidden` counts frames that are shown for no time. `unread` counts packets of another video stream that begins where
+    the film ends, as in files that were joined.
     """
 
     uri: str
@@ -73,6 +74,7 @@ class VideoInfo:
     interlaced: bool = False
     damage: list[tuple[float, float]] = field(default_factory=list)
     hidden: int = 0
+    unread: int = 0
 
     @property
     def width(self) -> int:
@@ -224,6 +226,7 @@ class Decoder:
         if watched.lost:
             damage.lose()
         damage.finish(end)
+        info.unread = frames.unread
         self._conclude(at, end)
 
     def _conclude(self, at: _Place, end: float) -> None:
@@ -375,7 +378,8 @@ def _pictures_from(
     """The decoded frames from this place on. Raises _MissedError where seeking does not lead there."""
     pictures = iter(frames)
     if seek:
-        if place.pts is None or place.hidden:
+        # a seek hides what follows in Ogg files that were joined
+        if place.pts is None or place.hidden or container.format.name == "ogg":
             raise _MissedError
         try:
             container.seek(place.pts - round(_EARLIER_S / (stream.time_base or 1)), stream=stream)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import av.container
 import av.error
+from av.container.core import Flags as ContainerFlags
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -101,18 +102,21 @@ def _sought(uri: str, start: float, origin: tuple[float, int], lead_s: float) ->
         base, context = stream.time_base, stream.codec_context
         if not base:
             raise _MissedError
+        if clock_may_jump(container):  # such containers may stamp few frames, and libav's guesses depend on the seek
+            container.flags |= ContainerFlags.no_fillin.value
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         first = first_stamp(*origin, base)
         timeline = Timeline(float(base), rate, clock_may_jump(container), first=first, first_look=0)
-        wanted = first + math.floor(start / base + 0.5)
-        frames = _trusted(container, stream, errors, wanted, max(first, wanted - round(lead_s / base)))
+        wanted = first + math.floor((start + SAME_TIME_S) / base)
+        place = wanted - round(lead_s / base)
+        frames = _trusted(container, stream, errors, wanted, place if place > first else None)
         shape = Shape(stream)
         stamped = (Stamped((f, shape.aspect_of(f)), f.pts, f.duration or None, f.dts) for f in frames)
         placed_frames = timeline.place(stamped, lambda: context.reorder_depth, lambda: False)
         for index, placed in enumerate(placed_frames):
-            if timeline.repaired or placed.time is None:
-                raise _MissedError
             picture, aspect = placed.item
+            if timeline.repaired or placed.time is None or picture.pts is None:
+                raise _MissedError
             yield Frame(
                 index=index,
                 time=placed.time,
@@ -125,14 +129,15 @@ def _sought(uri: str, start: float, origin: tuple[float, int], lead_s: float) ->
 
 
 def _trusted(
-    container: av.container.InputContainer, stream: VideoStream, errors: LibavErrors, wanted: int, place: int
+    container: av.container.InputContainer, stream: VideoStream, errors: LibavErrors, wanted: int, place: int | None
 ) -> Iterator[VideoFrame]:
-    """Frames from the first keyframe that is decoded after a seek to `place`. It must not lie behind `wanted`; both are
-    time stamps."""
-    try:
-        container.seek(place, stream=stream)
-    except av.error.FFmpegError as error:
-        raise _MissedError from error
+    """Frames from the first keyframe that is decoded after a seek to `place`, or from the file's beginning. It must not
+    lie behind `wanted`; both are time stamps."""
+    if place is not None:
+        try:
+            container.seek(place, stream=stream)
+        except av.error.FFmpegError as error:
+            raise _MissedError from error
     begun = False
     for picture in Frames(container, stream):
         told = errors.told()
