@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.backbones.unet import UNet, UNetConfig
 from models.diffusion.guidance import same_rows
 from models.diffusion.losses import DenoisingLoss, Loss, UniformTimes
-from models.diffusion.parameterization import Denoiser, Network, VPrediction, XPrediction
+from models.diffusion.parameterization import Denoiser, Network, VPrediction, XPrediction, label_like
 from models.diffusion.samplers import DDIM, OnStep, Sampler
 from models.diffusion.samplers import sample as run
 from models.diffusion.schedules import CosineSchedule, Schedule
@@ -125,7 +125,7 @@ class Gen1(nn.Module):
             out = self(alone, noise.repeat_interleave(z.shape[2], 0), structure=shapes, **each)
             return out.unflatten(0, (len(z), -1)).transpose(1, 2)
         text = None if content is None else content[:, None]
-        level = torch.zeros_like(noise) if blur is None else blur.to(noise) / LEVELS
+        level = torch.zeros_like(noise) if blur is None else label_like(blur, noise) / LEVELS
         return self.unet(z, noise, text=text, extra=structure, labels={"blur": level})
 
 
@@ -161,7 +161,7 @@ class StructuredLoss:
         """(b,); `depth` (b, c, [t,] h, w), which `encode` brings to the size of the latents `x` if it has not got it,
         and `content` (b, d) of one of its frames."""
         levels = torch.randint(self.most + 1, (len(x),), generator=generator, device=generator.device)
-        given = {"structure": self.encode(blurred(depth, levels)), "blur": levels.to(x)}
+        given = {"structure": self.encode(blurred(depth, levels)), "blur": label_like(levels, x)}
         return self.loss(network, x, generator, content=content, **given)
 
 
