@@ -216,7 +216,7 @@ def run(command: Command, args: list[str]) -> int:
     from training.errors import TrainingError
 
     model, args = _model(command, args)
-    debug = "--debug" in args
+    debug = options.glance(args).debug
     try:
         parsed = options.parse(
             model,
@@ -268,25 +268,30 @@ def usage() -> str:
 
 
 def _model(command: Command, args: list[str]) -> tuple[type, list[str]]:
-    """The command's model. `train` has two: that of a single stage where one is named, on the line or in the file."""
+    """The command's model. `train` has two: that of a single stage if a stage is named, on the line or in the file."""
     if command.name != "train":
         return _load(command.model), args
+    from flows.options import glance
     from training.config import TrainStageConfig
 
-    # Stages are written with dashes in names and with underscores in files; take both.
+    # Stages are written with dashes in names and with underscores in files; accept both.
     args = [a.replace("-", "_") if before == "--stage" else a for before, a in zip(["", *args], args, strict=False)]
     args = [f"--stage={a[8:].replace('-', '_')}" if a.startswith("--stage=") else a for a in args]
-    named = any(a.partition("=")[0] == "--stage" for a in args)
-    if not named and "--config" in args[:-1]:
-        from pathlib import Path
-
-        from flows.options import UsageError, read_yaml
-
-        try:
-            named = "stage" in read_yaml(Path(args[args.index("--config") + 1]))
-        except UsageError:
-            named = False  # said again, and better, when the file is read for its fields
+    given = glance(args, "--stage")
+    named = given.stage is not None or (given.config is not None and _names_stage(given.config))
     return (TrainStageConfig if named else _load(command.model)), args
+
+
+def _names_stage(config: str) -> bool:
+    """Whether a configuration file names a stage. An unreadable file names none: `parse` reports it."""
+    from pathlib import Path
+
+    from flows.options import UsageError, read_yaml
+
+    try:
+        return "stage" in read_yaml(Path(config))
+    except UsageError:
+        return False
 
 
 def _load(path: str) -> Any:

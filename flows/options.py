@@ -105,9 +105,7 @@ def parse(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    general = parser.add_argument_group("general")
-    general.add_argument("--config", metavar="FILE.yaml", help="read fields from a YAML file; options here win over it")
-    general.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _add_general(parser)
     try:
         source = _source(model, parser, positional)
         parser.given = [_kebab(a) for a in args]
@@ -119,12 +117,34 @@ def parse(
         options = source(parsed_args=given)()
     except SettingsError as error:
         raise UsageError(f"{error} (see `{prog} --help`)") from error
-    from_file = read_yaml(Path(file)) if file else {}
+    from_file = {} if file is None else read_yaml(Path(file))
     try:
         return Parsed(model.model_validate(merge(from_file, options)), debug)
     except ValidationError as error:
-        origins = {"on the command line": options, **({str(file): from_file} if file else {})}
+        origins = {"on the command line": options, **({} if file is None else {str(file): from_file})}
         raise UsageError("\n".join(explain(error, model, origins, positional))) from error
+
+
+def glance(args: Sequence[str], *names: str) -> argparse.Namespace:
+    """Read `--config`, `--debug` and the options `names` before the command's model is known.
+
+    Every spelling that `parse` accepts counts. Other arguments are ignored, and so are errors: `parse` reports them.
+    """
+    parser = Parser(add_help=False, allow_abbrev=False)
+    _add_general(parser)
+    for name in names:
+        parser.add_argument(name)
+    try:
+        return parser.parse_known_args([_kebab(a) for a in args])[0]
+    except UsageError:
+        return parser.parse_args([])
+
+
+def _add_general(parser: Parser) -> None:
+    """Add the options that every command has."""
+    general = parser.add_argument_group("general")
+    general.add_argument("--config", metavar="FILE.yaml", help="read fields from a YAML file; options here win over it")
+    general.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def _source(model: type[BaseModel], parser: Parser, positional: str | None) -> CliSettingsSource[Parser]:
@@ -168,8 +188,12 @@ def _kebab(arg: str) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a mapping from a YAML file. Raises UsageError, with the line of broken syntax or of a key given twice."""
+    """Read a mapping from a YAML file. Raises UsageError, with the line of broken syntax or of a key given twice.
+
+    The shell expands `~` in `--config ~/job.yaml`, but not in `--config=~/job.yaml`; so it is expanded here.
+    """
     try:
+        path = path.expanduser()
         content = load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; give --config the path of a YAML file") from None
@@ -178,6 +202,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read: {reason}") from error
     except ValueError as error:
         raise UsageError(f"{path}, {error}") from error
+    except RuntimeError as error:  # `~someone` without such a user
+        raise UsageError(f"{path}: cannot be read: {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

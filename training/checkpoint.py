@@ -71,7 +71,7 @@ def load(source: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
             groups: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optim": {}}
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 group, name = key.split(".", 1)
-                groups[group][name] = file.get_tensor(key)
+                groups[group][name] = _with_dimensions(key, file.get_tensor(key))
     except (SafetensorError, OSError, KeyError) as error:
         raise TrainingError(f"{path}: not a readable checkpoint ({error})") from error
     optimizer: dict[str, dict[str, Tensor]] = {}
@@ -157,6 +157,11 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _with_dimensions(key: str, tensor: Tensor) -> Tensor:
+    """No parameter is 0-dim, but `Mix.factor` is in older checkpoints. AdamW's step counter is 0-dim."""
+    return tensor if tensor.ndim or key.startswith("optim.step.") else tensor.reshape(1)
 
 
 def _lineage(path: Path, metadata: dict[str, str] | None) -> Lineage:

@@ -24,11 +24,14 @@ def as_it_is(told: Told, pixels: Tensor) -> Told:
 class Conditioner:
     """Turns a batch's captions and numbers into the network's keyword arguments. Captions are encoded once each.
 
-    `tell` makes of them what a system's network is told (`recipes`).
+    `tell` makes of them what a system's network is told (`recipes`). Without `captions`, every batch is conditioned on
+    the empty caption.
     """
 
-    def __init__(self, device: torch.device, tell: Tell = as_it_is, remember: int = 4096) -> None:
-        self.device, self.tell = device, tell
+    def __init__(
+        self, device: torch.device, tell: Tell = as_it_is, remember: int = 4096, captions: bool = True
+    ) -> None:
+        self.device, self.tell, self.captions = device, tell, captions
         try:
             self.encoder = MiniLM().to(device)
         except FileNotFoundError as error:
@@ -38,7 +41,8 @@ class Conditioner:
 
     def __call__(self, batch: Batch) -> Told:
         """Keyword arguments of the network for `batch`."""
-        return self.tell(self.of(batch.captions, batch.fps, batch.motion), batch.pixels.to(self.device))
+        captions = batch.captions if self.captions else [""] * len(batch.captions)
+        return self.tell(self.of(captions, batch.fps, batch.motion), batch.pixels.to(self.device))
 
     def of(self, captions: Sequence[str], fps: Tensor, motion: Tensor) -> Told:
         """`text` (b, n, 384) padded to the longest caption, `text_mask` (b, n), `fps` and `motion` (b,)."""

@@ -4,6 +4,7 @@ Most systems take the U-Net of the settings' sizes and add temporal layers to it
 gen1 a U-Net that knows its content by cross-attention alone.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -53,7 +54,7 @@ class Blended(Inflation):
 
 def _blended(layer: nn.Module) -> Mixed:
     mixed = Mixed(layer, 0.5)
-    mixed.mix = Mix(torch.sigmoid(torch.tensor(0.5)).item(), "sigmoid")
+    mixed.mix = Mix(1 / (1 + math.exp(-0.5)), "sigmoid")
     return mixed
 
 

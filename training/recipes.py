@@ -23,12 +23,14 @@ class Recipe:
     """A system's stages in the staged trainer: the published ones' names, none where it has none of that kind.
 
     `tell` is what the network is told beside text, fps and motion, or in their place; `loss` makes of the formulation's
-    loss the system's.
+    loss the system's. Without `captions`, videos are trained on with the empty caption, as the published stage's data
+    say; images always have their captions.
     """
 
     video_pretrain: str = ""
     finetune: str = ""
     one_clip: bool = False  # on video, trained on one clip
+    captions: bool = True
     tell: Tell = as_it_is
     loss: Callable[[Loss], Loss] = lambda loss: loss
 
@@ -37,7 +39,7 @@ RECIPES: Mapping[SystemName, Recipe] = {
     SystemName.vdm: Recipe("joint", "joint"),
     SystemName.imagen_video: Recipe("base", "base"),
     SystemName.dit: Recipe("pretrain", "finetune"),
-    SystemName.make_a_video: Recipe("decoder-video"),
+    SystemName.make_a_video: Recipe("decoder-video", captions=False),
     SystemName.tune_a_video: Recipe("one-shot", "one-shot", one_clip=True),
     SystemName.gen1: Recipe("blur", "blur", tell=structure.edited, loss=structure.AtAnyBlur),
     SystemName.video_ldm: Recipe("keyframes"),

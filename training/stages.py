@@ -209,7 +209,8 @@ def _train_stage(
 
     say("building the network")
     device = pick_device(config.device, config.cpu_threads)
-    conditioner, loss = Conditioner(device, recipe.tell), recipe.loss(make_loss(config))
+    captions = recipe.captions or config.stage == Stage.image_pretrain
+    conditioner, loss = Conditioner(device, recipe.tell, captions=captions), recipe.loss(make_loss(config))
     untrained, network = networks(config, system, sizes, start)
     untrained, network = untrained.to(device), network.to(device)
     error_untrained = denoising_error(loss, untrained, examples, conditioner)

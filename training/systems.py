@@ -63,7 +63,8 @@ def stages_here(system: System) -> str:
     recipe = RECIPES[SystemName(system.name)]
     finetune = f"as {recipe.finetune}" if recipe.finetune else "everything"
     one = ", on one clip" if recipe.one_clip else ""
-    return f"rushes train: video_pretrain trains as {recipe.video_pretrain}, finetune {finetune}{one}"
+    blind = "" if recipe.captions else ", both without captions"
+    return f"rushes train: video_pretrain trains as {recipe.video_pretrain}, finetune {finetune}{one}{blind}"
 
 
 def about(name: str) -> tuple[str, list[Row], list[Row]]:

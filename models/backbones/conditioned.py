@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from models.layers.basics import fourier_features, zeroed
+from models.layers.basics import at_least_float32, fourier_features, zeroed
 
 
 class Conditioned(nn.Module):
@@ -31,7 +31,7 @@ class Conditioned(nn.Module):
         A mask of ones and zeros means the same. Raises ValueError for a text of other rows or width.
         """
         if text is None:
-            text = like.new_zeros(len(like), 0, self.text_dim)
+            text = like.new_zeros(len(like), 0, self.text_dim, dtype=self.fps.weight.dtype)
         if text.shape[-1] != self.text_dim:
             raise ValueError(f"text of width {text.shape[-1]}; the network takes one of {self.text_dim} (text_dim)")
         if len(text) != len(like) or (mask is not None and mask.shape != text.shape[:2]):
@@ -55,12 +55,13 @@ class Conditioned(nn.Module):
         for name, value in {"noise": noise, "fps": fps, "motion": motion, **(labels or {})}.items():
             if value is not None and value.shape != text.shape[:1]:
                 raise ValueError(f"a batch of {len(text)} needs {len(text)} of {name}, not shape {tuple(value.shape)}")
-        kind = self.fps.weight.dtype  # numbers stay as exact as they come; their features need not
+        kind = self.fps.weight.dtype  # labels need float32, their features do not
         embedding = self.noise(fourier_features(noise, self.embed).to(kind))
         for value, layer in ((fps, self.fps), (motion, self.motion)):
             if value is not None:
                 known = torch.isfinite(value)
-                features = fourier_features(torch.where(known, value, 0).clamp(min=0).log1p(), self.embed)
+                number = at_least_float32(torch.where(known, value, 0)).clamp(min=0).log1p()
+                features = fourier_features(number, self.embed)
                 embedding = embedding + layer(features.to(kind)) * known[:, None]
         for name, value in (labels or {}).items():
             if name not in self.labels:

@@ -88,7 +88,7 @@ IGNORED = {"sample_size"}  # any size will do
 class TimeMixer(nn.Module):
     """sigmoid(mix_factor) of the spatial layer's output and the rest of the temporal one's.
 
-    `layers.temporal.Mix(kept="sigmoid")` under the published name and shape, (1,), which that one does not have.
+    `layers.temporal.Mix(kept="sigmoid")` under the parameter's published name.
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class TimeMixer(nn.Module):
         self.mix_factor = nn.Parameter(torch.tensor([0.5]))
 
     def forward(self, image: Tensor, video: Tensor) -> Tensor:
-        alpha = self.mix_factor.sigmoid()
+        alpha = self.mix_factor.sigmoid().to(image)  # a float32 factor would promote the sum under autocast
         return alpha * image + (1 - alpha) * video
 
 

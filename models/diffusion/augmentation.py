@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.diffusion.parameterization import noise_label
+from models.diffusion.parameterization import label_like, noise_label
 from models.diffusion.schedules import Schedule, expand_to
 
 
@@ -21,4 +21,4 @@ def augment(condition: Tensor, t: Tensor, schedule: Schedule, generator: torch.G
     eps = torch.randn(condition.shape, dtype=condition.dtype, generator=generator, device=generator.device)
     alpha, sigma = schedule.alpha_sigma(t.to(condition.device, torch.float64))
     noisy = expand_to(alpha, condition) * condition + expand_to(sigma, condition) * eps.to(condition.device)
-    return noisy, noise_label(alpha, sigma).to(condition)
+    return noisy, label_like(noise_label(alpha, sigma), condition)

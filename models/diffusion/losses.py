@@ -11,7 +11,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from models.diffusion.parameterization import Denoiser, EDMPrediction, Network, Parameterization, VPrediction
+from models.diffusion.parameterization import (
+    Denoiser,
+    EDMPrediction,
+    Network,
+    Parameterization,
+    VPrediction,
+    label_like,
+)
 from models.diffusion.schedules import CosineSchedule, KarrasSchedule, Schedule, expand_to, shifted
 
 
@@ -126,7 +133,7 @@ class DenoisingLoss:
         alpha, sigma = self.schedule.alpha_sigma(t)
         z = expand_to(alpha, x) * x + expand_to(sigma, x) * eps
         c = self.parameterization.coefficients(alpha, sigma)
-        output = network(expand_to(c.inp, z) * z, c.noise.to(z), **conditioning)
+        output = network(expand_to(c.inp, z) * z, label_like(c.noise, z), **conditioning)
         error = (output - self.parameterization.target(x, eps, alpha, sigma)).square().flatten(1).mean(1)
         # x_hat - x is c_out times F's error
         return error if self.weighting is None else (self.weighting(alpha, sigma) * c.out**2).to(error) * error

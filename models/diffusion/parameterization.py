@@ -14,7 +14,9 @@ from torch import Tensor
 
 from models.diffusion.schedules import Schedule, expand_to
 
-Network = Callable[..., Tensor]  # (z, c_noise, **conditioning) -> F, of z's shape
+Network = Callable[..., Tensor]
+"""(z, c_noise, **conditioning) -> F, of z's shape and dtype; c_noise (b,) is float32 at least (`label_like`)."""
+
 MAX_LOG_RATIO = 10.0  # |ln(sigma/alpha)| shown to the network, so that pure noise and pure data have finite labels
 
 
@@ -42,6 +44,14 @@ class Parameterization(Protocol):
 def noise_label(alpha: Tensor, sigma: Tensor) -> Tensor:
     """ln(sigma/alpha) / 4, EDM's c_noise, with the ratio's logarithm kept within +-10."""
     return (sigma.log() - alpha.log()).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO) / 4
+
+
+def label_like(label: Tensor, like: Tensor) -> Tensor:
+    """`label` on the device of `like`, in float32, or in float64 if `like` is.
+
+    A network embeds its labels at high frequencies. bfloat16 rounds c_noise so far that half of DDPM's 1000 steps are
+    taken for a neighbour."""
+    return label.to(like.device, torch.promote_types(like.dtype, torch.float32))
 
 
 @dataclass(frozen=True)
@@ -147,5 +157,5 @@ class Denoiser:
         levels = t.to(torch.float64).expand(z.shape[0]) if t.ndim == 0 else t.to(torch.float64)
         c = self.parameterization.coefficients(*self.schedule.alpha_sigma(levels))
         noise = self.label(levels) if self.label else c.noise
-        output = self.network(expand_to(c.inp, z) * z, noise.to(z), **conditioning)
+        output = self.network(expand_to(c.inp, z) * z, label_like(noise, z), **conditioning)
         return expand_to(c.skip, z) * z + expand_to(c.out, z) * output

@@ -134,15 +134,15 @@ class DDPMSchedule:
 
     @cached_property
     def alphas(self) -> Tensor:
-        """alpha at the integer times, (count,), float64."""
+        """alpha at the integer times, (count,), float64, on the CPU whatever the default device is: it is cached."""
         if self.betas == "squared_cosine":
-            edges = torch.linspace(0, 1, self.count + 1, dtype=torch.float64)
+            edges = torch.linspace(0, 1, self.count + 1, dtype=torch.float64, device="cpu")
             level = torch.cos((edges + 0.008) / 1.008 * (math.pi / 2)) ** 2
             betas = (1 - level[1:] / level[:-1]).clamp(max=0.999)
         elif self.betas == "scaled_linear":
-            betas = torch.linspace(self.start**0.5, self.end**0.5, self.count, dtype=torch.float64) ** 2
+            betas = torch.linspace(self.start**0.5, self.end**0.5, self.count, dtype=torch.float64, device="cpu") ** 2
         else:
-            betas = torch.linspace(self.start, self.end, self.count, dtype=torch.float64)
+            betas = torch.linspace(self.start, self.end, self.count, dtype=torch.float64, device="cpu")
         alphas = (1 - betas).cumprod(0).sqrt()
         if self.zero_terminal_snr:
             alphas = (alphas - alphas[-1]) * alphas[0] / (alphas[0] - alphas[-1])
@@ -151,7 +151,7 @@ class DDPMSchedule:
     @cached_property
     def _ratios(self) -> Tensor:
         """sigma / alpha at times -1, 0, ..., count - 1."""
-        return torch.cat([torch.zeros(1, dtype=torch.float64), (1 - self.alphas**2).sqrt() / self.alphas])
+        return torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), (1 - self.alphas**2).sqrt() / self.alphas])
 
     def _interval(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """sigma / alpha at both integers about `t`, and how far it is between them, in (0, 1]."""

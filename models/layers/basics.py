@@ -9,15 +9,21 @@ from torch import Tensor, nn
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 if it is: what a number needs before its features are computed."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def fourier_features(x: Tensor, dim: int, low: float = 0.5, high: float = 64.0) -> Tensor:
-    """Cosines and sines of `x` (b,) at dim/2 frequencies spaced geometrically in [low, high] rad: (b, dim).
+    """Cosines and sines of `x` (b,) at dim/2 frequencies spaced geometrically in [low, high] rad: (b, dim), in float32
+    at least.
 
     The random features of Tancik et al. 2020 with fixed frequencies. `x` should be of order 1 (noise labels,
     logarithms of rates).
     """
     ramp = torch.linspace(0, 1, dim // 2, dtype=torch.float64, device=x.device)
     angles = x.double()[:, None] * (low * (high / low) ** ramp)
-    return torch.cat([angles.cos(), angles.sin()], dim=1).to(x.dtype)
+    return torch.cat([angles.cos(), angles.sin()], dim=1).to(torch.promote_types(x.dtype, torch.float32))
 
 
 def rotary(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -> Tensor:

@@ -4,7 +4,8 @@ Video inside a network is a batch of frames, `(b t) c h w`, with `frames` = t: s
 each frame on its own by construction.
 """
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -135,12 +136,13 @@ class Mix(nn.Module):
         if not 0 <= alpha <= 1 or (kept == "sigmoid" and alpha in {0, 1}):
             raise ValueError(f"alpha = {alpha:g} is not in [0, 1], or no sigmoid's value")
         self.kept = kept
-        value = torch.tensor(float(alpha))
-        self.factor = nn.Parameter(value if kept == "clamp" else value.logit())
+        value = alpha if kept == "clamp" else math.log(alpha / (1 - alpha))
+        self.factor = nn.Parameter(torch.full((1,), float(value)))  # not 0-dim: `fully_shard` refuses such parameters
+        self.register_load_state_dict_pre_hook(_with_one_dimension)
 
     @property
     def alpha(self) -> Tensor:
-        """The share of the image layer, a scalar."""
+        """The share of the image layer, (1,)."""
         if self.kept == "sigmoid":
             return self.factor.sigmoid()
         value = self.factor.detach()
@@ -153,6 +155,12 @@ class Mix(nn.Module):
             shape = (-1,) + (1,) * (image.ndim - 1)
             alpha = torch.where(only_images, torch.ones_like(alpha), alpha).reshape(shape)
         return alpha * image + (1 - alpha) * video
+
+
+def _with_one_dimension(mix: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Accept the 0-dim factor of older checkpoints."""
+    if (factor := state.get(f"{prefix}factor")) is not None:
+        state[f"{prefix}factor"] = factor.reshape(-1)
 
 
 class Inflation:

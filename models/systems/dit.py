@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.backbones.dit import DiT, DiTConfig
 from models.diffusion.guidance import Guided, same_rows
 from models.diffusion.losses import DenoisingLoss, LogitNormalTimes
-from models.diffusion.parameterization import Denoiser, FlowPrediction
+from models.diffusion.parameterization import Denoiser, FlowPrediction, label_like
 from models.diffusion.samplers import Euler, OnStep
 from models.diffusion.samplers import sample as run
 from models.diffusion.schedules import FlowSchedule
@@ -49,7 +49,7 @@ class PackedLoss:
             noisy.append(inp.to(x) * (a.to(x) * x + s.to(x) * eps))
             targets.append(self.loss.parameterization.target(x, eps, a, s))
         packed, patch = pack(noisy, network.config.patch, length), network.config.patch
-        out = packed.unpack(network.packed(packed, c.noise.to(videos[0]), **told), patch)
+        out = packed.unpack(network.packed(packed, label_like(c.noise, videos[0]), **told), patch)
         error = torch.stack([(o - target).square().mean() for o, target in zip(out, targets, strict=True)])
         return (
             error if self.loss.weighting is None else (self.loss.weighting(alpha, sigma) * c.out**2).to(error) * error

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.diffusion.guidance import same_rows
+from models.diffusion.parameterization import label_like
 from models.diffusion.schedules import DDPMSchedule, Schedule
 from models.layers.frame_attention import Reach, frame_attention
 
@@ -82,4 +83,4 @@ class Timestep(nn.Module):
         self.network, self.schedule = network, schedule
 
     def forward(self, z: Tensor, noise: Tensor, **told: Any) -> Any:
-        return self.network(z, self.schedule.time((4 * noise.double()).exp()).to(noise), **told)
+        return self.network(z, label_like(self.schedule.time((4 * noise.double()).exp()), noise), **told)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.backbones.unet import UNet, UNetConfig
 from models.diffusion.guidance import same_rows
 from models.diffusion.losses import DenoisingLoss, Loss, UniformTimes
-from models.diffusion.parameterization import Denoiser, Network, VPrediction, XPrediction
+from models.diffusion.parameterization import Denoiser, Network, VPrediction, XPrediction, label_like
 from models.diffusion.samplers import DDIM, OnStep, Sampler
 from models.diffusion.samplers import sample as run
 from models.diffusion.schedules import CosineSchedule, Schedule
@@ -56,19 +56,21 @@ PAPER = UNetConfig(
 
 
 def blurred(depth: Tensor, levels: Tensor) -> Tensor:
-    """`depth` (b, c, [t,] h, w), each sample's blurred and halved `levels` (b,) times, whole numbers, and brought back
-    to its size: the higher t_s, the less structure. The filter, (1, 2, 1) / 4 both ways, is ours.
+    """Blur `depth` (b, c, [t,] h, w): halve each sample `levels` (b,) times and resize it back, so that a higher t_s
+    leaves less structure. Levels are whole numbers.
 
-    Raises ValueError for levels that there are not."""
+    The filters are ours: (1, 3, 3, 1) / 8 on an even side and (1, 2, 1) / 4 on an odd one. Both are symmetric about the
+    frame's centre, so that no level moves the structure.
+
+    Raises ValueError for levels outside 0 to `LEVELS`."""
     _check_levels(levels)
     same_rows(len(depth), {"levels": levels})
-    made = []
-    for picture, level in zip(depth, levels.tolist(), strict=True):
-        frames = picture.reshape(-1, 1, *picture.shape[-2:])
-        for _ in range(int(level)):
-            frames = _halved(frames)
-        made.append(F.interpolate(frames, picture.shape[-2:], mode="bilinear").reshape(picture.shape))
-    return torch.stack(made)
+    return torch.stack(
+        [
+            _blurred_rows(_blurred_rows(sample, int(level)).mT, int(level)).mT
+            for sample, level in zip(depth, levels.tolist(), strict=True)
+        ]
+    )
 
 
 def _check_levels(levels: Tensor) -> None:
@@ -76,9 +78,18 @@ def _check_levels(levels: Tensor) -> None:
         raise ValueError(f"levels of blur are whole numbers from 0 to {LEVELS}, not {levels.tolist()}")
 
 
-def _halved(frames: Tensor) -> Tensor:
-    row = frames.new_tensor([0.25, 0.5, 0.25])
-    return F.conv2d(F.pad(frames, (1, 1, 1, 1), mode="replicate"), torch.outer(row, row)[None, None], stride=2)
+def _blurred_rows(x: Tensor, level: int) -> Tensor:
+    """Rows of `x` (..., w), halved `level` times and doubled as often. Row by row, because height and width may differ
+    in parity."""
+    if level == 0:
+        return x
+    size = x.shape[-1]
+    odd = bool(size % 2)
+    # sample i of half a row lies at pixel 2i of an odd row and at 2i + 0.5 of an even row
+    weights = x.new_tensor([2, 4, 2] if odd else [1, 3, 3, 1]) / 8
+    rows = F.pad(x.reshape(-1, 1, size), (1, 1), mode="replicate")
+    half = _blurred_rows(F.conv1d(rows, weights[None, None], stride=2), level - 1)
+    return F.interpolate(half, size, mode="linear", align_corners=odd).reshape(x.shape)
 
 
 class Gen1(nn.Module):
@@ -114,7 +125,7 @@ class Gen1(nn.Module):
             out = self(alone, noise.repeat_interleave(z.shape[2], 0), structure=shapes, **each)
             return out.unflatten(0, (len(z), -1)).transpose(1, 2)
         text = None if content is None else content[:, None]
-        level = torch.zeros_like(noise) if blur is None else blur.to(noise) / LEVELS
+        level = torch.zeros_like(noise) if blur is None else label_like(blur, noise) / LEVELS
         return self.unet(z, noise, text=text, extra=structure, labels={"blur": level})
 
 
@@ -150,7 +161,7 @@ class StructuredLoss:
         """(b,); `depth` (b, c, [t,] h, w), which `encode` brings to the size of the latents `x` if it has not got it,
         and `content` (b, d) of one of its frames."""
         levels = torch.randint(self.most + 1, (len(x),), generator=generator, device=generator.device)
-        given = {"structure": self.encode(blurred(depth, levels)), "blur": levels.to(x)}
+        given = {"structure": self.encode(blurred(depth, levels)), "blur": label_like(levels, x)}
         return self.loss(network, x, generator, content=content, **given)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.backbones.unet import UNet, UNetConfig, inflate
 from models.diffusion.guidance import downsampled
 from models.diffusion.losses import DenoisingLoss, VLoss, denoiser
-from models.diffusion.parameterization import XPrediction
+from models.diffusion.parameterization import XPrediction, label_like
 from models.diffusion.samplers import DDIM, Denoise
 from models.diffusion.samplers import sample as draw
 from models.diffusion.schedules import CosineSchedule
@@ -132,7 +132,7 @@ def sample(
 ) -> Tensor:
     """Video (b, 3, (t - 1) skip + 1, large, large) of the BPE `tokens` (b, n) and their CLIP embedding `text` (b, d):
     SR_h . SR_l^t . up_F . D^t . P (eq. 1). `fps` is that of D^t's frames."""
-    rate = torch.full((len(text),), fps, device=text.device, dtype=text.dtype)
+    rate = label_like(torch.full((len(text),), fps), text)
     embedding = embed(networks["prior"], tokens, text, generator, steps, seen)
     video = decode(networks["decoder"], embedding, sizes, generator, steps, rate, scale)
     video = interpolate(networks["interpolation"], video, embedding, sizes.skip, generator, steps, rate * sizes.skip)

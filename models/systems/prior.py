@@ -64,10 +64,12 @@ class Prior(nn.Module):
         if n > self.config.length:
             raise ValueError(f"{n} tokens are more than the prior's {self.config.length}")
         level = self.noise(fourier_features(noise, self.config.width).to(z.dtype))
-        parts = [self.words(tokens), *(part[:, None] for part in (self.text(text), level, self.image(z)))]
+        image = self.image(z)
+        parts = [self.words(tokens), *(part[:, None] for part in (self.text(text), level, image))]
         x = torch.cat([*parts, self.query.expand(b, 1, -1)], dim=1)
         # the last four places are the same for texts of any length
         x = x + torch.cat([self.places[:n], self.places[-4:]])
+        x = x.to(image)  # under autocast the embeddings are float32 and would promote every block
         mask = self._mask(tokens.new_ones(b, n, dtype=torch.bool) if seen is None else seen)
         for block in self.blocks:
             x = block(x, mask)

@@ -31,7 +31,7 @@ from models.diffusion.parameterization import Denoiser, Network, VPrediction
 from models.diffusion.samplers import Euler, OnStep, Sampler
 from models.diffusion.samplers import sample as draw
 from models.diffusion.schedules import SVD_SCHEDULE
-from models.layers.basics import zeroed
+from models.layers.basics import at_least_float32, zeroed
 from models.systems.recipe import Data, Stage, System, everything
 
 Given = Mapping[str, Tensor]  # what the network is told, by its arguments' names
@@ -49,7 +49,7 @@ def motion_bucket(rate: Tensor) -> Tensor:
     `rate` r is the mean flow magnitude in percent of the picture's short side per second. Nobody has published how
     SVD's buckets were made; this is our definition, version 1, and the manifest's column `motion_bucket`.
     """
-    return (BUCKETS * rate.log1p() / math.log1p(BUCKET_FULL)).round().clamp(max=BUCKETS)
+    return (BUCKETS * at_least_float32(rate).log1p() / math.log1p(BUCKET_FULL)).round().clamp(max=BUCKETS)
 
 
 def numbers(fps: Tensor, bucket: Tensor, strength: Tensor | None = None) -> Tensor:

@@ -97,10 +97,39 @@ def test_help_of_sample_says_what_is_written_and_how_to_ask_for_several(capsys: 
         assert words in " ".join(out.split())
 
 
-def test_stage_in_a_file_makes_it_one_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    file = tmp_path / "stage.yaml"
-    file.write_text("stage: finetune\nselection: s\n")
-    assert "finetune needs the checkpoint" in complaint(capsys, "train", "--config", str(file))
+def spellings(option: str, value: str) -> list[list[str]]:
+    return [[option, value], [f"{option}={value}"]]
+
+
+@pytest.mark.parametrize("config", spellings("--config", "stage.yaml"))
+def test_stage_in_a_file_makes_it_one_stage(config: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "stage.yaml").write_text("stage: finetune\nselection: s\n")
+    (tmp_path / "three.yaml").write_text("selection: s\n")
+    assert "finetune needs the checkpoint" in complaint(capsys, "train", *config)
+    assert "finetune needs the checkpoint" in complaint(capsys, "train", "--config", "three.yaml", *config)
+    assert "finetune needs the checkpoint" not in complaint(capsys, "train", *config, "--config=three.yaml")
+
+
+@pytest.mark.parametrize("stage", [*spellings("--stage", "video-pretrain"), *spellings("--stage", "video_pretrain")])
+def test_a_stage_has_dashes_or_underscores(stage: list[str], capsys: pytest.CaptureFixture[str]):
+    assert "video_pretrain needs the checkpoint" in complaint(capsys, "train", "s", *stage)
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+@pytest.mark.parametrize("config", spellings("--config", "~/job.yaml"))
+def test_every_command_reads_its_file_in_every_spelling(
+    name: str, config: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """The shell leaves the ~ of `--config=~/job.yaml` to the program."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "job.yaml").write_text("no_such_field: 1\n")
+    assert "~/job.yaml: unknown field no_such_field" in complaint(capsys, name, *config)
+
+
+def test_a_config_without_its_file_is_refused(capsys: pytest.CaptureFixture[str]):
+    for args in (["--config"], ["--config", "--debug"]):
+        assert "--config: expected one argument" in complaint(capsys, "train", "s", *args)
+    assert "Is a directory" in complaint(capsys, "train", "s", "--config=")
 
 
 def test_an_unknown_command_names_the_closest(capsys: pytest.CaptureFixture[str]):

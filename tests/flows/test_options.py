@@ -10,7 +10,7 @@ from pydantic import Field
 
 from curation.config import CurateConfig, SelectConfig, Strict
 from flows.config import PipelineConfig, ServeConfig
-from flows.options import UsageError, closest, merge, parse
+from flows.options import UsageError, closest, glance, merge, parse
 
 
 class Inner(Strict):
@@ -72,6 +72,22 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_default(tmp_p
     config = read("--config", str(file), "--inner.rate", "4")
     assert config == Outer(source="file", two_words=7, inner=Inner(rate=4.0))
     assert read("line", "--config", str(file)).source == "line"
+
+
+@pytest.mark.parametrize(
+    ("line", "config", "debug", "stage"),
+    [
+        ("films --config a.yaml --out o", "a.yaml", False, None),
+        ("films --config=a.yaml --debug --no-text.enabled", "a.yaml", True, None),
+        ("--config a.yaml --config=b.yaml --stage=finetune", "b.yaml", False, "finetune"),
+        ("--out --debug --stage finetune", None, True, "finetune"),
+        ("--config", None, False, None),
+        ("films -- --config a.yaml --debug", None, False, None),
+    ],
+)
+def test_a_glance_finds_options_as_the_parser_does(line: str, config: str | None, debug: bool, stage: str | None):
+    found = glance(line.split(), "--stage")
+    assert (found.config, found.debug, found.stage) == (config, debug, stage)
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path):

@@ -48,6 +48,26 @@ def test_counting_takes_no_memory():
     assert next(network.parameters()).is_meta
 
 
+@pytest.mark.parametrize("system", SYSTEMS, ids=ids)
+def test_every_network_can_be_made_on_the_meta_device_and_has_no_0_dim_parameter(system):
+    """`fully_shard` refuses parameters without a dimension."""
+    with torch.device("meta"):
+        made = [system.tiny(), system.paper_size()]
+    tensors = {name: t for networks in made for name, t in [*networks.named_parameters(), *networks.named_buffers()]}
+    assert [name for name, tensor in tensors.items() if not tensor.is_meta] == []
+    assert [name for name, tensor in tensors.items() if tensor.ndim == 0] == []
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=ids)
+def test_a_network_made_on_the_meta_device_is_its_state(system):
+    """All that a new network has is in its state: nothing is left without a value after loading."""
+    whole = system.tiny().state_dict()
+    with torch.device("meta"):
+        made = system.tiny()
+    made.load_state_dict(whole, assign=True)
+    assert [name for name, t in [*made.named_parameters(), *made.named_buffers()] if t.is_meta] == []
+
+
 def test_names_may_have_dashes_and_unknown_ones_are_refused_with_what_there_is():
     assert registry.system("make-a-video").name == "make_a_video"
     assert registry.system("SVD").name == "svd"

@@ -2,9 +2,11 @@ import hashlib
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from models.layers.temporal import Mix
 from training import checkpoint as checkpoints
 from training.checkpoint import Lineage
 from training.ema import EMA
@@ -92,3 +94,33 @@ def test_code_version_names_release_and_sources():
     release, sources = checkpoints.code_version().split("+")
     assert release
     assert len(sources) == 12
+
+
+def test_a_run_goes_on_from_a_checkpoint_with_0_dim_factors(tmp_path):
+    """`Mix.factor` had no dimension once. AdamW's step counter has none."""
+    torch.manual_seed(0)
+    network = Mix(0.5)
+    optimizer, ema = torch.optim.AdamW(network.parameters(), lr=0.1), EMA(network, 10)
+
+    def step(network, optimizer, ema):
+        optimizer.zero_grad()
+        network(torch.ones(2, 3), torch.zeros(2, 3)).sum().backward()
+        optimizer.step()
+        ema.update(network, 4, 4)
+
+    step(network, optimizer, ema)
+    checkpoints.save(tmp_path / "new.safetensors", LINEAGE, network, ema, optimizer)
+    with safe_open(tmp_path / "new.safetensors", "pt") as file:
+        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    old = {key: tensor.reshape(()) for key, tensor in tensors.items()}
+    save_file(old, tmp_path / "old.safetensors", metadata)
+    loaded = checkpoints.load(tmp_path / "old.safetensors")
+    other = Mix(0.5)
+    other.load_state_dict(loaded.weights)
+    other_optimizer, other_ema = torch.optim.AdamW(other.parameters(), lr=0.1), EMA(other, 10)
+    checkpoints.restore_optimizer(other_optimizer, other, loaded.optimizer)
+    other_ema.weights = loaded.ema
+    step(network, optimizer, ema)
+    step(other, other_optimizer, other_ema)
+    assert torch.equal(other.factor, network.factor)
+    assert torch.equal(other_ema.weights["factor"], ema.weights["factor"])

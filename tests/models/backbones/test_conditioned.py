@@ -69,3 +69,25 @@ def test_one_number_is_not_silently_all_rows(name, rows):
     told = {"noise": NOISE, "fps": NOISE, "motion": NOISE} | {name: torch.ones(rows, dtype=torch.float64)}
     with pytest.raises(ValueError, match=f"a batch of 2 needs 2 of {name}, not shape"):
         NET.embedding(told["noise"], text, mask, told["fps"], told["motion"])
+
+
+@pytest.mark.parametrize("which", ["noise", "fps", "motion", "labels"])
+def test_features_are_of_the_number_as_it_is_given(which):
+    """A bfloat16 number is embedded as the same number in float32, and a neighbour in float32 differs from it."""
+    net = Conditioned(16, 4, labels=("level",)).bfloat16()
+    for layer in (net.fps, net.motion):
+        torch.nn.init.normal_(layer.weight, std=0.3)
+    text, mask = net.tokens_of(None, None, TEXT.bfloat16())
+
+    def embedding(number):
+        told = {"noise": torch.zeros(2), which: {"level": number} if which == "labels" else number}
+        return net.embedding(text=text, mask=mask, **told)
+
+    rounded = torch.tensor([1.5, 24.0])
+    assert torch.equal(embedding(rounded.bfloat16()), embedding(rounded))
+    assert not torch.equal(embedding(torch.tensor([1.502, 23.976])), embedding(rounded))
+
+
+def test_no_text_is_of_the_weights_kind_whatever_the_number_s():
+    """`DiT.packed` has labels in float32 beside weights in bfloat16."""
+    assert Conditioned(16, 4).bfloat16().tokens_of(None, None, torch.zeros(2))[0].dtype is torch.bfloat16

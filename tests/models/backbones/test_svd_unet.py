@@ -16,6 +16,7 @@ from models.backbones.svd_unet import (
 from models.layers.checkpointing import checkpointed
 from models.layers.temporal import Mix
 from models.pretrained import PretrainedError, load, tuples
+from tests.models.systems.checks import stays_in_bf16
 
 TINY = SVDUNetConfig(
     block_out_channels=(32, 64, 32),
@@ -146,9 +147,9 @@ def test_settings_that_are_not_supported_are_refused_by_name(settings, match):
 
 
 def test_the_mix_is_that_of_the_other_networks():
-    """`Mix` has another name and shape for the share, and the same sum."""
+    """`Mix` has another name for the share, and the same sum."""
     published, ours = TimeMixer().double(), Mix(0.3, "sigmoid").double()
-    published.load_state_dict({"mix_factor": ours.factor.detach()[None]})
+    published.load_state_dict({"mix_factor": ours.factor.detach()})
     image, video = torch.randn(2, 4, 3, 2, 2).double()
     torch.testing.assert_close(published(image, video), ours(image, video))
     assert TimeMixer().mix_factor.tolist() == [0.5]
@@ -227,3 +228,10 @@ def test_checkpointing_changes_neither_output_nor_gradients():
         net(**given).square().sum().backward()
     for one, other in zip(plain.parameters(), saving.parameters(), strict=True):
         assert torch.equal(one.grad, other.grad)
+
+
+def test_layers_stay_in_bfloat16_under_autocast():
+    network = SVDUNet(TINY)
+    given = {"context": torch.randn(2, 3, 12), "numbers": torch.ones(2, 3), "latents": torch.randn(2, 4, 1, 8, 8)}
+    kinds = (SpatioTemporalResBlock, SpatioTemporalTransformer, TimeMixer)
+    stays_in_bf16(network, kinds, torch.randn(2, 4, 3, 8, 8), torch.zeros(2), **given)

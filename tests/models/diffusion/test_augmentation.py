@@ -59,3 +59,12 @@ def test_it_is_a_function_of_the_generator():
     a, b, c = (augment(picture, t, CosineSchedule(), seeded(s))[0] for s in (1, 1, 2))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_the_label_is_exact_whatever_the_condition_s_precision(dtype):
+    t = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+    noisy, label = augment(torch.zeros(99, 1, dtype=dtype), t, CosineSchedule(), seeded())
+    alpha, sigma = CosineSchedule().alpha_sigma(t)
+    assert noisy.dtype == dtype
+    torch.testing.assert_close(label.double(), (sigma / alpha).log() / 4, rtol=1e-6, atol=1e-6)

@@ -166,3 +166,15 @@ def test_training_a_flow_network_finds_the_best_linear_denoiser():
         loss(lambda z, noise: gain * z, x, torch.Generator().manual_seed(1)).mean().backward()
         optimizer.step()
     assert gain.item() == pytest.approx((0.3 - 0.7) / (0.3**2 + 0.7**2), abs=0.02)
+
+
+@LOSSES
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_the_label_is_exact_whatever_the_data_s_precision(loss, dtype):
+    def label_of(x):
+        seen = []
+        loss(lambda z, noise: seen.append(noise) or z, x, torch.Generator().manual_seed(0))
+        return seen[0].double()
+
+    x = torch.zeros(64, 3, 4, 4, dtype=torch.float64)
+    torch.testing.assert_close(label_of(x.to(dtype)), label_of(x), rtol=1e-6, atol=1e-6)

@@ -210,3 +210,12 @@ def test_expand_to_gives_levels_the_trailing_axes():
     assert expand_to(torch.tensor([1.0, 2.0], dtype=torch.float64), x).shape == (2, 1, 1, 1)
     assert expand_to(torch.tensor(2.0), x).shape == ()
     assert expand_to(torch.tensor([1.0, 2.0], dtype=torch.float64), x).dtype == x.dtype
+
+
+@pytest.mark.parametrize("betas", ["linear", "scaled_linear", "squared_cosine"])
+def test_a_first_use_under_another_default_device_does_not_stay(betas):
+    schedule, t = DDPMSchedule(betas), torch.tensor([3.0, 700.0])
+    with torch.device("meta"):
+        assert schedule.alpha_sigma(torch.zeros(2))[0].is_meta
+    for first, second in zip(schedule.alpha_sigma(t), DDPMSchedule(betas).alpha_sigma(t), strict=True):
+        assert torch.equal(first, second)

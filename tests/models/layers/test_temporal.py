@@ -201,3 +201,26 @@ def test_layers_compile_whole_and_run_in_bfloat16(layer):
     assert out.dtype is torch.bfloat16
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, 4), out)
+
+
+@pytest.mark.parametrize("kept", ["sigmoid", "clamp"])
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_0_dim_factor_of_an_older_checkpoint_loads(kept, assign):
+    mix, old = torch.nn.Sequential(Mix(0.5, kept)), {"0.factor": torch.tensor(0.25)}
+    mix.load_state_dict(old, assign=assign)
+    assert mix[0].factor.tolist() == [0.25]
+    assert old["0.factor"].ndim == 0  # the caller's state is left alone
+
+
+@pytest.mark.parametrize("t", [2, 4, 6, 10])
+def test_new_down_and_up_do_not_move_frames_in_time(t):
+    """A video played backwards gives the same result played backwards."""
+
+    def resampled(x):
+        return TemporalUp(16).double()(TemporalDown(16).double()(x, t), t)
+
+    def backwards(x):
+        return x.reshape(2, t, 16, 3, 2).flip(1).reshape(x.shape)
+
+    x = frames(t=t)
+    torch.testing.assert_close(backwards(resampled(backwards(x)).detach()), resampled(x).detach())

@@ -51,6 +51,18 @@ def runs_in_bf16(network: nn.Module, *inputs: Tensor, **given: Any) -> None:
     assert (out.double() - expected).norm() < 0.1 * expected.norm()
 
 
+def stays_in_bf16(network: nn.Module, kinds: tuple[type[nn.Module], ...], *inputs: Any, **given: Any) -> None:
+    """Under autocast, every part of these classes gets and returns bfloat16: no float32 parameter promotes the rest."""
+    parts = {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
+    seen: dict[str, set[torch.dtype]] = {}
+    for name, part in parts.items():
+        part.register_forward_hook(lambda _, args, out, name=name: seen.update({name: {args[0].dtype, out.dtype}}))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        network(*inputs, **given)
+    assert seen
+    assert {name: kinds for name, kinds in seen.items() if kinds != {torch.bfloat16}} == {}
+
+
 def same_when_checkpointed(network: nn.Module, kind: type[nn.Module], *inputs: Tensor, **given: Any) -> None:
     """Activation checkpointing from outside changes neither the output nor a gradient."""
     wrapped = deepcopy(network)

@@ -1,7 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 
+from models.diffusion.guidance import downsampled
 from models.diffusion.schedules import CosineSchedule
 from models.systems.cascade import at_snr, enlarged, given, labelled, unit
 from tests.models.systems.checks import noise
@@ -44,3 +47,15 @@ def test_noise_is_the_generators_and_of_the_kind_asked_for():
 def test_the_level_reaches_the_network_as_its_label():
     told = labelled(lambda z, noise, **told: told)(0, 0, level=3, extra=4)
     assert told == {"labels": {"augmentation": 3}, "extra": 4}
+
+
+@drawn(
+    st.integers(2, 24), st.integers(2, 24), st.integers(1, 24), st.integers(2, 24)
+)  # torch's antialiasing fails at a width of 1
+def test_resizing_does_not_move_a_frame(height, width, to_height, to_width):
+    """A mirrored frame gives the mirrored result, so no size moves a frame to one side."""
+    frame = noise(1, 1, 2, height, width)
+    for resized in (enlarged, downsampled):
+        for axis in (-1, -2):
+            mirrored = resized(frame.flip(axis), to_height, to_width).flip(axis)
+            torch.testing.assert_close(mirrored, resized(frame, to_height, to_width), rtol=0, atol=1e-12)

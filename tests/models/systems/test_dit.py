@@ -102,3 +102,11 @@ def test_what_is_told_has_a_row_for_each_sample(name):
     for scale in (1.0, 3.0):
         with pytest.raises(ValueError, match=f"a batch of 2 needs 2 rows of {name}"):
             dit.sample(net, (2, 4, 4, 4), torch.Generator(), 1, scale, **told)
+
+
+def test_the_packed_loss_in_bfloat16_embeds_exact_labels():
+    net, seen = network().bfloat16(), []
+    packed, net.packed = net.packed, lambda tokens, noise, **told: seen.append(noise) or packed(tokens, noise, **told)
+    loss = dit.PackedLoss()(net, [draw(4, 2, 4, 6).bfloat16()], torch.Generator().manual_seed(0))
+    assert loss.isfinite().all()
+    assert seen[0].dtype is torch.float32

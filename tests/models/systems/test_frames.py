@@ -89,3 +89,18 @@ def test_the_timestep_s_way_is_that_of_a_denoiser_s_label(sd):
     by_label = Denoiser(PerFrame(sd), EpsPrediction(), STABLE_DIFFUSION, lambda t: t)(x, t, **told)
     wrapped = Denoiser(Timestep(PerFrame(sd), STABLE_DIFFUSION), EpsPrediction(), STABLE_DIFFUSION)(x, t, **told)
     torch.testing.assert_close(wrapped, by_label, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("label", [None, lambda t: t], ids=["c_noise", "the time itself"])
+def test_every_step_is_named_in_every_precision(dtype, label):
+    seen, times = [], torch.arange(1000.0)
+
+    def network(z, t):
+        seen.append(t)
+        return z
+
+    told = network if label else Timestep(network, STABLE_DIFFUSION)
+    x_hat = Denoiser(told, EpsPrediction(), STABLE_DIFFUSION, label)(torch.zeros(1000, 1, 1, 1, dtype=dtype), times)
+    assert x_hat.dtype == dtype
+    assert (seen[0].double() - times).abs().max() < 0.01

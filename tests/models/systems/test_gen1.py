@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 
 from models.backbones.unet import Level, UNet
 from models.diffusion.parameterization import Denoiser, VPrediction
@@ -120,16 +123,56 @@ def test_blur_is_of_each_frame_and_each_sample():
     assert torch.equal(out[1:], gen1.blurred(clip[1:], torch.tensor([4])))
 
 
-def test_one_blur_is_the_binomial_filter_at_every_second_pixel():
-    picture = noise(1, 1, 6, 6)
-    rows = torch.tensor([0.25, 0.5, 0.25]).double()
-    padded = torch.nn.functional.pad(picture, (1, 1, 1, 1), mode="replicate")[0, 0]
-    by_hand = torch.stack([
-        torch.stack([torch.einsum("i,j,ij->", rows, rows, padded[y : y + 3, x : x + 3]) for x in range(0, 6, 2)])
-        for y in range(0, 6, 2)
-    ])  # fmt: skip
-    expected = torch.nn.functional.interpolate(by_hand[None, None], (6, 6), mode="bilinear")
-    torch.testing.assert_close(gen1.blurred(picture, torch.tensor([1])), expected, rtol=0, atol=1e-14)
+@pytest.mark.parametrize("height", [96, 97, 100, 255])
+@pytest.mark.parametrize("level", range(1, 5))
+def test_blur_leaves_a_pixel_s_centre_of_mass_in_place(level, height):
+    """For every phase of the pixel on the coarse grid, along the height and the width."""
+    width, reach = 90, 2 ** (level + 1)
+    for row in range(reach, reach + 2**level):
+        pixel = torch.zeros(1, 1, height, width, dtype=torch.float64)
+        pixel[..., row, width - 1 - row] = 1
+        mass = gen1.blurred(pixel, torch.tensor([level]))[0, 0]
+        mass = mass / mass.sum()
+        at = (torch.arange(height) * mass.sum(1)).sum(), (torch.arange(width) * mass.sum(0)).sum()
+        torch.testing.assert_close(torch.stack(at), torch.tensor([row, width - 1.0 - row]).double(), rtol=0, atol=1e-9)
+
+
+@drawn(st.integers(1, 70), st.integers(1, 70), st.integers(0, gen1.LEVELS), st.integers(0, 1000))
+def test_blur_keeps_a_symmetric_frame_symmetric_and_a_mirrored_frame_mirrored(height, width, level, seed):
+    frame, levels = noise(1, 1, height, width, seed=seed), torch.tensor([level])
+    out = gen1.blurred(frame, levels)
+    for axis in (-1, -2):
+        torch.testing.assert_close(gen1.blurred(frame.flip(axis), levels).flip(axis), out, rtol=0, atol=1e-12)
+        symmetric = gen1.blurred(frame + frame.flip(axis), levels)
+        torch.testing.assert_close(symmetric.flip(axis), symmetric, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("height", "width", "share"), [(64, 128, 1.0), (32, 56, 1.3), (33, 57, 1.8)])
+def test_at_the_highest_level_no_corner_stands_for_a_small_frame(height, width, share):
+    """A sixteenth of the frame counts for about a sixteenth; an odd side's edge counts for a little more."""
+    frame = torch.zeros(1, 1, height, width, dtype=torch.float64)
+    frame[..., : height // 4, : width // 4] = 1
+    out = gen1.blurred(frame, torch.tensor([gen1.LEVELS]))
+    assert out.std() < 1e-12
+    assert 0.99 * frame.mean() < out.mean() < (share + 0.01) * frame.mean()
+
+
+def test_one_blur_of_even_sides_is_the_binomial_filter_between_every_two_pixels():
+    frame, rows = noise(1, 1, 6, 8), np.array([1, 3, 3, 1]) / 8
+    padded = np.pad(frame[0, 0].numpy(), 1, mode="edge")
+    half = np.array([[rows @ padded[y : y + 4, x : x + 4] @ rows for x in range(0, 8, 2)] for y in range(0, 6, 2)])
+    expected = torch.nn.functional.interpolate(torch.from_numpy(half)[None, None], (6, 8), mode="bilinear")
+    torch.testing.assert_close(gen1.blurred(frame, torch.tensor([1])), expected, rtol=0, atol=1e-12)
+
+
+def test_one_blur_of_odd_sides_is_the_binomial_filter_at_every_second_pixel():
+    frame, rows = noise(1, 1, 5, 7), np.array([1, 2, 1]) / 4
+    padded = np.pad(frame[0, 0].numpy(), 1, mode="edge")
+    half = [[rows @ padded[y : y + 3, x : x + 3] @ rows for x in range(0, 7, 2)] for y in range(0, 5, 2)]
+    out = gen1.blurred(frame, torch.tensor([1]))[0, 0]
+    torch.testing.assert_close(out[::2, ::2], torch.tensor(half), rtol=0, atol=1e-12)
+    torch.testing.assert_close(out[1::2], (out[:-1:2] + out[2::2]) / 2, rtol=0, atol=1e-12)
+    torch.testing.assert_close(out[:, 1::2], (out[:, :-1:2] + out[:, 2::2]) / 2, rtol=0, atol=1e-12)
 
 
 def test_layers_over_time_wake_up(image):

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -260,3 +261,13 @@ def test_the_page_runs_and_its_tests_exist():
 def test_a_skip_below_one_is_refused(networks, skip):
     with pytest.raises(ValueError, match=f"a skip of {skip}"):
         mav.interpolate(networks["interpolation"], clip(2), EMBEDDING, skip, torch.Generator(), 1, FPS)
+
+
+def test_rates_are_exact_in_bfloat16(networks):
+    rates = []
+    low = {name: deepcopy(network).bfloat16() for name, network in networks.items()}
+    for name in ("decoder", "interpolation"):
+        low[name].register_forward_pre_hook(lambda _, args, told: rates.append(told["fps"]), with_kwargs=True)
+    tokens, text = torch.tensor([[3, 7, 1]]), EMBEDDING[:1].bfloat16()
+    mav.sample(low, tokens, text, SIZES, torch.Generator().manual_seed(0), steps=1, fps=23.976, scale=1.0)
+    assert [rate.tolist() for rate in rates] == [[pytest.approx(23.976)], [pytest.approx(23.976 * SIZES.skip)]]

@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from models.systems.prior import Block, Prior, PriorConfig
-from tests.models.systems.checks import compiles, noise, randomised, runs_in_bf16, same_when_checkpointed
+from tests.models.systems.checks import (
+    cast,
+    compiles,
+    noise,
+    randomised,
+    runs_in_bf16,
+    same_when_checkpointed,
+    stays_in_bf16,
+)
 
 CONFIG = PriorConfig(width=16, depth=2, head_dim=8, embed=12, vocabulary=20, length=6)
 TOKENS = torch.tensor([[1, 5, 7, 0], [3, 2, 9, 4]])
@@ -68,3 +76,7 @@ def test_it_compiles_runs_in_bf16_and_is_checkpointed(prior):
     compiles(prior, Z, LABEL, **GIVEN)
     runs_in_bf16(prior, Z, LABEL, **GIVEN)
     same_when_checkpointed(prior, Block, Z, LABEL, **GIVEN)
+
+
+def test_blocks_stay_in_bfloat16_under_autocast():
+    stays_in_bf16(Prior(CONFIG), (Block,), Z.float(), LABEL.float(), **cast(GIVEN, torch.float32))
