@@ -1,7 +1,7 @@
 """Opening a file safely, and choosing the stream that holds the film."""
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, cast
@@ -111,15 +111,15 @@ class Frames:
 
     def __init__(self, container: av.container.InputContainer, stream: VideoStream) -> None:
         self.in_decoding_order = True
-        self._others_before = self._others_since = 0
+        self._runs = deque([0], maxlen=_SEAM_PACKETS + 1)  # of packets of other films between those of this one
         self._container, self._stream = container, stream
         self._others = [s for s in container.streams.video if s.index != stream.index and _may_be_film(s)]
         self._latest: int | None = None
 
     @property
     def unread(self) -> int:
-        """Packets of other films since the last packet of this one, or before it: a parser keeps it until the end."""
-        return max(self._others_before, self._others_since)
+        """The most packets of other films in a row since about the end of this one: a parser holds its last packets."""
+        return max(self._runs)
 
     def __iter__(self) -> Iterator[VideoFrame | None]:
         for packet in self._packets():
@@ -169,10 +169,10 @@ class Frames:
         for packet in self._container.demux(self._stream, *self._others):
             if packet.stream_index == self._stream.index:
                 if packet.size:
-                    self._others_before, self._others_since = self._others_since, 0
+                    self._runs.append(0)
                 yield packet
             else:
-                self._others_since += bool(packet.size)
+                self._runs[-1] += bool(packet.size)
 
 
 def _may_be_film(stream: VideoStream) -> bool:
