@@ -236,7 +236,7 @@ class Tally:
 
 def alone(scorer: Text, frame: np.ndarray, boxes: Sequence[np.ndarray]) -> list[str]:
     """Lines by EasyOCR's confidence alone."""
-    return [line.text for _, line in scorer._lines(frame, boxes) if line.confidence >= UNSURE]
+    return [line.text for line in scorer.lines(frame, boxes) if line.confidence >= UNSURE]
 
 
 def main() -> None:

@@ -132,7 +132,7 @@ class TextSettings(Strict):
     @classmethod
     def _one_recogniser(cls, languages: list[str]) -> list[str]:
         recogniser_for(languages)
-        return languages
+        return list(dict.fromkeys(languages))
 
 
 class WeightSettings(Strict):

@@ -26,6 +26,7 @@ _METHODS = {
 }
 
 Boxes = list[np.ndarray]
+Span = tuple[float, float, float]  # top, bottom and left of a line, in pixels
 
 
 def union_area(boxes: Sequence[np.ndarray], shape: tuple[int, ...]) -> float:
@@ -167,38 +168,37 @@ class Text(Scorer):
         """
         if self._rule is None:
             raise RuntimeError("load() comes first, with text.recognise on")
-        lines = self._lines(frame, boxes)
-        return self._rule([line for _, line in sorted(lines, key=lambda found: found[0])])
+        return self._rule(self.lines(frame, boxes))
 
-    def _lines(self, frame: np.ndarray, boxes: Sequence[np.ndarray]) -> list[tuple[tuple[float, float], Line]]:
-        """Both readings of each line, with the line's top and left."""
+    def lines(self, frame: np.ndarray, boxes: Sequence[np.ndarray]) -> list[Line]:
+        """Both readings of each line in the given boxes, in reading order."""
         from easyocr.utils import four_point_transform, group_text_box
 
         flat, tilted = group_text_box([box.reshape(-1) for box in boxes], add_margin=0.1)
         height, width = frame.shape[:2]
         flat = [[max(0, x0), min(width, x1), max(0, y0), min(height, y1)] for x0, x1, y0, y1 in flat]
         flat = [box for box in flat if min(box[1] - box[0], box[3] - box[2]) >= MIN_BOX]
-        tilted = [box for box in tilted if np.ptp(np.asarray(box), axis=0).min() >= MIN_BOX]
-        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) if flat or tilted else frame
-        lines = []
+        tilted = [
+            corners for corners in (np.asarray(box, np.float32) for box in tilted) if _short_side(corners) >= MIN_BOX
+        ]
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        lines: list[tuple[Span, Line]] = []
         for x0, x1, y0, y1 in flat:
-            lines += self._line(grey, [[x0, x1, y0, y1]], [], frame[y0:y1, x0:x1], (y0, x0))
-        for box in tilted:
-            corners = np.asarray(box, np.float32)
-            top_left = float(corners[:, 1].min()), float(corners[:, 0].min())
-            lines += self._line(grey, [], [box], four_point_transform(frame, corners), top_left)
-        return lines
+            found = self._reader.recognize(grey, [[x0, x1, y0, y1]], [], reformat=False)
+            lines += [((y0, y1, x0), line) for line in self._read_twice(found, frame[y0:y1, x0:x1])]
+        for corners in tilted:
+            found = self._reader.recognize(grey, [], [corners.tolist()], reformat=False)
+            span = float(corners[:, 1].min()), float(corners[:, 1].max()), float(corners[:, 0].min())
+            lines += [(span, line) for line in self._read_twice(found, four_point_transform(frame, corners))]
+        return [lines[i][1] for i in reading_order([span for span, _ in lines])]
 
-    def _line(
-        self, grey: np.ndarray, flat: list[Any], tilted: list[Any], crop: np.ndarray, at: tuple[float, float]
-    ) -> list[tuple[tuple[float, float], Line]]:
-        """One line by both recognisers; none where EasyOCR reads nothing."""
+    def _read_twice(self, found: Sequence[Any], crop: np.ndarray) -> list[Line]:
+        """EasyOCR's reading of a line with PP-OCR's. Where EasyOCR is too unsure, PP-OCR does not read."""
         assert self._second is not None
-        lines = []
-        for _, text, confidence in self._reader.recognize(grey, flat, tilted, reformat=False):
-            sure = confidence >= WORDS["min_confidence"]
-            lines.append((at, Line(text, float(confidence), self._second.read(crop) if sure else UNREAD)))
-        return lines
+        return [
+            Line(text, float(confidence), self._second.read(crop) if confidence >= WORDS["min_confidence"] else UNREAD)
+            for _, text, confidence in found
+        ]
 
     def _measure(self, clip: ClipFrames) -> dict[str, Any]:
         if not clip.frames:
@@ -229,6 +229,28 @@ class Text(Scorer):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_reader": None, "_second": None, "_rule": None, "_craft": None, "_finder": None}
+
+
+def reading_order(spans: Sequence[Span]) -> list[int]:
+    """Indices of spans, row by row and from left to right. A row holds spans that are side by side."""
+    rows: list[list[int]] = []
+    for i in sorted(range(len(spans)), key=lambda i: spans[i][0] + spans[i][1]):
+        if rows and _side_by_side(spans[rows[-1][0]], spans[i]):
+            rows[-1].append(i)
+        else:
+            rows.append([i])
+    return [i for row in rows for i in sorted(row, key=lambda i: spans[i][2])]
+
+
+def _side_by_side(one: Span, other: Span) -> bool:
+    """Whether two lines share half of the lower one's height."""
+    shared = min(one[1], other[1]) - max(one[0], other[0])
+    return 2 * shared >= min(one[1] - one[0], other[1] - other[0])
+
+
+def _short_side(corners: np.ndarray) -> float:
+    """The shorter of a box's sides, in pixels; corners (4, 2) follow one another."""
+    return float(np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1).min())
 
 
 def easyocr_reader(languages: Sequence[str], folder: Path, gpu: bool, *, detector: bool, recognizer: bool) -> Any:

@@ -175,8 +175,8 @@ def _letters(text: str) -> str:
 
 def _looks_foreign(word: str) -> bool:
     """Whether a word has letters, and only such that look like Cyrillic or Greek ones."""
-    letters = _letters(word)
-    return bool(letters) and set(letters) <= _LOOK_ALIKE
+    letters = {unicodedata.normalize("NFKD", c)[0] for c in _letters(word)}
+    return bool(letters) and letters <= _LOOK_ALIKE
 
 
 def _lone_letter(words: Sequence[str]) -> bool:

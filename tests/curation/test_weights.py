@@ -9,14 +9,17 @@ from importlib.metadata import files
 
 import pytest
 
-from curation import nvdec, weights
+from curation import weights
 from curation.config import CurateConfig, MotionSettings, TextSettings, WeightSettings
 from curation.errors import CurationError
+from curation.scores.text import Text
+from curation.video import nvdec
 from curation.weights import (
     EASYOCR,
     EFFICIENTNET,
     MINILM,
     TEXT_DETECTOR,
+    TEXT_RECOGNISER,
     MissingWeightsError,
     Model,
     preflight,
@@ -59,7 +62,7 @@ def cached(hub, repo="maker/tiny-llm"):
     return snapshot
 
 
-@pytest.mark.parametrize("model", [EASYOCR, TEXT_DETECTOR, EFFICIENTNET, MINILM], ids=lambda m: m.name)
+@pytest.mark.parametrize("model", [EASYOCR, TEXT_DETECTOR, TEXT_RECOGNISER, EFFICIENTNET, MINILM], ids=lambda m: m.name)
 def test_packages_hold_the_files_that_their_records_name(model):
     found = resolve(model)
     assert found.source == "package"
@@ -150,14 +153,15 @@ def test_the_embedded_profile_is_ready(tmp_path):
     report = require(CurateConfig(videos="x", out=str(tmp_path / "new" / "out")))
     assert report.ok
     assert report.problems() == []
-    assert {i.name for i in report.items} == {EASYOCR.name, TEXT_DETECTOR.name, EFFICIENTNET.name, MINILM.name}
+    models = [EASYOCR, TEXT_DETECTOR, TEXT_RECOGNISER, EFFICIENTNET, MINILM]
+    assert sorted(i.name for i in report.items) == sorted(m.name for m in models)
     assert report.render().endswith("Ready.")
     assert not (tmp_path / "new").exists()
 
 
 def test_text_that_is_switched_off_needs_no_weights(tmp_path):
     config = CurateConfig(videos="x", out=str(tmp_path), text=TextSettings(enabled=False))
-    assert not {EASYOCR.name, TEXT_DETECTOR.name} & {i.name for i in preflight(config).items}
+    assert not {EASYOCR.name, TEXT_DETECTOR.name, TEXT_RECOGNISER.name} & {i.name for i in preflight(config).items}
 
 
 def test_each_method_needs_its_own_weights(tmp_path):
@@ -173,6 +177,60 @@ def test_each_method_needs_its_own_weights(tmp_path):
     assert TEXT_DETECTOR.name not in {i.name for i in preflight(config).items}
     (tmp_path / "raft.pth").write_bytes(b"weights")
     assert preflight(config).ok
+
+
+def test_a_text_digest_is_that_of_its_file():
+    found = resolve(TEXT_DETECTOR)
+    assert found.sha256() == hashlib.sha256(found.file().read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("languages", "file", "name"),
+    [
+        (["ru"], "cyrillic_g2.pth", "easyocr-cyrillic"),
+        (["de", "en"], "latin_g2.pth", "easyocr-latin"),
+        (["ja"], "japanese_g2.pth", "easyocr-japanese"),
+    ],
+)
+@pytest.mark.parametrize("place", ["", "name"])
+def test_another_language_needs_its_recogniser_before_any_video_is_read(tmp_path, languages, file, name, place):
+    config = CurateConfig(
+        videos=str(tmp_path / "absent.mp4"),
+        out=str(tmp_path),
+        text=TextSettings(languages=languages),
+        weights=WeightSettings(folder=str(tmp_path)),
+    )
+    with pytest.raises(CurationError, match=file) as error:
+        require(config)
+    assert "weights.folder" in str(error.value)
+    assert f"easyocr.Reader({languages}" in str(error.value)
+    assert str(error.value).count("\n  - ") == 1  # CRAFT still comes from its package
+    folder = tmp_path / name if place else tmp_path
+    folder.mkdir(exist_ok=True)
+    (folder / file).write_bytes(b"weights")
+    assert require(config).ok
+    definition = Text(config.text, str(tmp_path)).definition
+    assert definition["recogniser_sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert definition["languages"] == " ".join(languages)
+
+
+def test_all_missing_weights_are_in_one_message(tmp_path):
+    config = CurateConfig(
+        videos="x",
+        out=str(tmp_path),
+        text=TextSettings(languages=["ko"]),
+        motion=MotionSettings(method="raft", raft_weights="raft.pth"),
+    )
+    with pytest.raises(CurationError) as error:
+        require(config)
+    assert all(file in str(error.value) for file in ("korean_g2.pth", "raft.pth"))
+
+
+def test_text_that_is_not_read_needs_no_recogniser(tmp_path):
+    text = TextSettings(languages=["ru"], recognise=False)
+    report = preflight(CurateConfig(videos="x", out=str(tmp_path), text=text))
+    assert report.ok
+    assert {i.name for i in report.items if i.needed_by == "text"} == {EASYOCR.name, TEXT_DETECTOR.name}
 
 
 def test_the_svd_profile_names_every_missing_model_and_three_ways(tmp_path):
@@ -208,6 +266,8 @@ def test_with_all_weights_the_svd_profile_is_ready(tmp_path):
     assert {i.name for i in report.items if i.found} == {
         EASYOCR.name,
         TEXT_DETECTOR.name,
+        TEXT_RECOGNISER.name,
+        MINILM.name,
         *settings.model_dump(exclude={"folder"}).values(),
     }
     assert report.ok

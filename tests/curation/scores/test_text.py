@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from curation.config import TextSettings
 from curation.scores.base import Scored, run_scorer
-from curation.scores.text import Text, union_area
+from curation.scores.text import Text, reading_order, union_area
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,20 @@ def test_words_are_read_once_and_the_largest_frame_counts(text, picture, clip_of
     assert row["text"].upper().split() == ["HELLO", "WIDE", "WORLD"]
     assert row["text_area_frames"][0] == 0
     assert 0 < row["text_area_frames"][1] < row["text_area_frames"][2] == row["text_area"]
+
+
+@pytest.mark.parametrize(
+    ("spans", "order"),
+    [
+        ([], []),
+        ([(0, 20, 50), (4, 24, 0)], [1, 0]),  # one row, the left one a little lower
+        ([(30, 50, 0), (0, 20, 90), (2, 18, 5)], [2, 1, 0]),
+        ([(0, 60, 100), (10, 30, 0)], [1, 0]),  # a tall one and a low one in its upper half
+        ([(0, 20, 50), (15, 35, 0)], [0, 1]),
+    ],
+)
+def test_lines_are_read_row_by_row_from_the_left(spans, order):
+    assert reading_order(spans) == order
 
 
 def test_a_clean_frame_has_none(text, picture, clip_of):
