@@ -243,7 +243,7 @@ def reading_order(spans: Sequence[Span]) -> list[int]:
 
 
 def _side_by_side(one: Span, other: Span) -> bool:
-    """Whether two lines share half of the lower one's height."""
+    """Whether two lines share half of the smaller height."""
     shared = min(one[1], other[1]) - max(one[0], other[0])
     return 2 * shared >= min(one[1] - one[0], other[1] - other[0])
 
