@@ -246,6 +246,8 @@ def resolve(model: Model, folder: str = "") -> Resolved:
             looked.append(f"{path} (lacks {', '.join(missing)})")
         else:
             return Resolved(model, source, path, revision)
+    if model.fetch and not folder:
+        looked.append("weights.folder (not set)")
     if model.on_hub:
         looked.append(f"the hub cache {hub_cache()}")
     if model.distribution:

@@ -224,6 +224,7 @@ def test_all_missing_weights_are_in_one_message(tmp_path):
     with pytest.raises(CurationError) as error:
         require(config)
     assert all(file in str(error.value) for file in ("korean_g2.pth", "raft.pth"))
+    assert "looked: weights.folder (not set)" in preflight(config).render()
 
 
 def test_text_that_is_not_read_needs_no_recogniser(tmp_path):
