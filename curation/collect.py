@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curation import sources
 from curation.clips import bounds, stamps
 from curation.engine import Clip, VideoPass
 from curation.manifest import Shard
@@ -39,6 +40,7 @@ class End:
     video: dict[str, Any]
     shots: list[dict[str, Any]]
     failures: Failures
+    void: bool = False  # the clips are of bytes that have no id: none of them is kept
 
 
 class Collector:
@@ -114,7 +116,8 @@ class Collector:
             shots += end.shots
             tried = self._video[uri].attempts
             errors += [error_row(uri, video_id, clip, failure, tried) for clip, failure in end.failures]
-            for row, failures in sorted(self._clips.pop(uri), key=lambda c: c[0]["start"]):
+            made = [] if end.void else sorted(self._clips[uri], key=lambda c: c[0]["start"])
+            for row, failures in made:
                 clips.append(row | stamps(row, end.video) | bounds(row, by_number.get(row["shot"])))
                 errors += [error_row(uri, video_id, row["clip_id"], failure, tried) for failure in failures]
             self._clips[uri] = []
@@ -123,20 +126,25 @@ class Collector:
 
 
 def end_of(video: Task, reading: VideoPass | None, failures: Failures, clips: int) -> End:
-    """The end of a video of which `clips` were made; `failures` are those that stopped it."""
+    """The end of a video of which `clips` were made; `failures` are those that stopped it. The clips are void if the
+    file changed while it was decoded."""
     source = video.source
+    void = reading is not None and sources.changed(source, video.video_id)
+    if void:
+        failures = [(None, Failure("decode", "ChangedFile", f"{source.uri}: {sources.CHANGED}"))]
     row: dict[str, Any] = {
         "uri": source.uri,
-        "video_id": video.video_id,
+        "video_id": None if void else video.video_id,
         "size_bytes": source.size,
         "modified_ns": source.modified_ns,
+        "revision": source.revision,
         "status": "failed" if failures else "ok",
         "message": failures[0][1].message if failures else None,
         "shots": 0,
-        "clips": clips,
+        "clips": 0 if void else clips,
     }
-    if reading is None:
-        return End(clips, row, [], failures)
+    if reading is None or void:
+        return End(clips, row, [], failures, void)
     info = reading.info
     names = "container codec pix_fmt width height interlaced fps variable_rate duration frames"
     stamped = "first_pts time_base_num time_base_den"

@@ -9,7 +9,6 @@
 Each file appears whole or not at all, and the same selection gives the same bytes.
 """
 
-import functools
 import hashlib
 import io
 import json
@@ -27,7 +26,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation import sources
 from curation.clip_file import ClipFile, copy, reencode
 from curation.clip_source import Check, ClipError, Piece, Stopped, wanted
 from curation.config import ExportConfig, ExportFormat, ExportMode
@@ -35,7 +33,9 @@ from curation.errors import CurationError, UnreadableVideo
 from curation.export_rows import CAPTIONS, CUT, STAMPS, clips_of, describe
 from curation.manifest import Manifest
 from curation.progress import Progress, silent
-from curation.store import on_disk, writing
+from curation.selection.folder import read_summary
+from curation.sources import Contents
+from curation.store import on_disk, place, writing
 
 _OURS = re.compile(r"\.lock|\.probe-\d+|\..+\.\d+\.tmp")  # the last two are left by a run that was killed
 _SIGNALS_SEEN_S = 1.0
@@ -95,18 +95,30 @@ def export(config: ExportConfig, progress: Progress = silent) -> ExportSummary:
     return work.summary
 
 
-def cut_out(clip: Mapping[str, Any], config: ExportConfig, check: Check = wanted) -> ClipFile:
-    """One clip as the configuration wants it.
+def cut_out(
+    clip: Mapping[str, Any], config: ExportConfig, check: Check = wanted, contents: Contents | None = None
+) -> ClipFile:
+    """One clip as the configuration wants it. `contents` remembers which files still hold their videos.
 
     Raises CurationError where that is not possible, and where its video is not the one that was curated.
     """
-    path = _on_disk(clip["uri"])
+    path, contents = _on_disk(clip["uri"]), contents or Contents()
+    _require_content(contents, path, clip["video_id"])
+    made = _cut(path, clip, config, check)
+    _require_content(contents, path, clip["video_id"])  # the file may have changed meanwhile
+    return made
+
+
+def _require_content(contents: Contents, path: str, video_id: str) -> None:
     try:
-        now = _content(path, sources.at(path).modified_ns)
+        if contents.hold(path, video_id):
+            return
     except UnreadableVideo as error:
         raise ClipError(f"its video cannot be read: {error}") from error
-    if now != clip["video_id"]:
-        raise ClipError("its video has changed since it was curated; curate it again")
+    raise ClipError("its video has changed since it was curated; curate it again")
+
+
+def _cut(path: str, clip: Mapping[str, Any], config: ExportConfig, check: Check) -> ClipFile:
     cut: dict[str, Any] = {k: clip[k] for k in CUT} | {k: clip.get(k) for k in STAMPS}
     piece = Piece(path, **cut)
     if config.mode is not ExportMode.reencode:
@@ -130,6 +142,7 @@ class _Export:
         self._summary = ExportSummary(str(out), config.format.value, len(clips))
         self._done = 0
         self._stopped = threading.Event()
+        self._contents = _contents(config.selection)
 
     def stop(self) -> None:
         """Have the clips that are being cut out given up at their next frame: nobody waits for them any more."""
@@ -207,7 +220,7 @@ class _Export:
         while True:
             for i in todo:
                 (clip,) = self.clips.slice(i, 1).to_pylist()
-                waiting.append((clip, self.pool.submit(cut_out, clip, self.config, self._check)))
+                waiting.append((clip, self.pool.submit(cut_out, clip, self.config, self._check, self._contents)))
                 if len(waiting) >= ahead:
                     break
             if not waiting:
@@ -262,10 +275,15 @@ def _on_disk(uri: str) -> str:
     return os.fsdecode(undone) if b"\0" not in undone and Path(os.fsdecode(undone)).exists() else uri
 
 
-@functools.lru_cache(maxsize=4096)
-def _content(path: str, modified_ns: int) -> str:
-    """The id of a video's content; read once as long as the file is not touched."""
-    return sources.identify(path)
+def _contents(folder: str) -> Contents:
+    """What the manifest of a selection, where it is still there, tells of the files: their states need no reading."""
+    try:
+        root = place(folder)
+        manifest = read_summary(root).manifest if (root / "selection.json").is_file() else str(root)
+        columns = ["uri", "video_id", "size_bytes", "modified_ns", "revision"]
+        return Contents.of_rows(Manifest.find(manifest).read("videos", columns).to_pylist())
+    except (CurationError, OSError):
+        return Contents()
 
 
 def _read(path: Path, default: Any) -> Any:

@@ -1,5 +1,6 @@
 """What a manifest already holds, and what is left to measure."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -112,14 +113,16 @@ def plan(
     if target is not manifest:
         _begin_next(config, target, scorers)
     rows = _known(manifest)
-    ids, problems = _identify(found, rows | (_known(target) if target is not manifest else {}), progress)
-    here = {stored(uri): video_id for uri, video_id in ids.items()}
+    staged = _known(target) if target is not manifest else {}
+    identified = _identify(found, rows | staged, progress, sampled=not clips)
+    here = {stored(uri): video_id for uri, video_id in identified.ids.items()}
     tried: dict[str, int] = {}
     if clips:
         _tell_of_others(rows, here, messages)
     else:
-        rows, tried = _refresh(config, manifest, rows, here, messages)
-    done = rows if target is manifest else _refresh(config, target, _known(target), here, [])[0]
+        rows, tried = _refresh(config, manifest, rows, identified, messages)
+        _tell_of_sampled(rows, messages)
+    done = rows if target is manifest else _refresh(config, target, staged, identified, [])[0]
     kept = Kept(manifest, schema, scores.outdated) if scores.any else None
     said = _said(schema)
     tasks = [] if kept is None else _again(config, kept, rows, done, said)
@@ -128,7 +131,8 @@ def plan(
         messages.append(f"measured anew: {names}; other scores are kept")
     measured = {r["video_id"]: uri for uri, r in (done | (rows if kept else {})).items() if r["status"] == "ok"}
     seen = done.keys() | (rows.keys() if kept else set())
-    tasks += _new(config, said, [s for s in found if stored(s.uri) not in seen], ids, problems, measured, tried)
+    fresh = [s for s in identified.found if stored(s.uri) not in seen]
+    tasks += _new(config, said, fresh, identified, measured, tried)
     return Plan(tasks, target, schema, scores.outdated if kept else list(scorers), kept)
 
 
@@ -174,27 +178,21 @@ def _again(config: CurateConfig, kept: Kept, rows: Mapping[str, Row], done: Mapp
             kept.take(name, shard, [r["uri"] for r in group], gone)
             for row in group if kept.measures else ():
                 if row["uri"] in there:
-                    source = sources.Source(row["uri"], row["size_bytes"], row["modified_ns"])
+                    source = _state(row)
                     tasks.append(Task(name, source, row["video_id"], known=known.get(row["video_id"])))
     return tasks
 
 
 def _unchanged(row: Row) -> bool:
     """Whether a measured file is still there, with the content that it had."""
-    try:
-        now = sources.at(row["uri"])
-        same = (now.size, now.modified_ns) == (row["size_bytes"], row["modified_ns"])
-        return same or sources.identify(row["uri"]) == row["video_id"]
-    except (OSError, UnreadableVideo):
-        return False
+    return not sources.changed(_state(row), row["video_id"])
 
 
 def _new(
     config: CurateConfig,
     said: str,
     fresh: Sequence[sources.Source],
-    ids: Mapping[str, str | None],
-    problems: Mapping[str, tuple[str, str]],
+    identified: "_Identified",
     measured: dict[str, str],
     tried: Mapping[str, int],
 ) -> list[Task]:
@@ -203,6 +201,7 @@ def _new(
     Large files come first: what takes long begins early, and the videos of a shard end at about the same time.
     """
     tasks: list[Task] = []
+    ids, problems = identified.ids, identified.problems
     fresh = sorted(fresh, key=lambda s: (-s.size, s.uri))
     for at in range(0, len(fresh), config.videos_per_shard):
         group = fresh[at : at + config.videos_per_shard]
@@ -219,41 +218,98 @@ def _new(
 
 def _known(manifest: Manifest) -> dict[str, Row]:
     """The manifest's videos by uri, each with the shard that holds it."""
-    columns = ["uri", "video_id", "size_bytes", "modified_ns", "status"]
+    columns = ["uri", "video_id", "size_bytes", "modified_ns", "revision", "status"]
     rows: dict[str, Row] = {}
     with manifest.readable():
         for shard, path in zip(manifest.shards(), manifest.fragments("videos"), strict=True):
-            rows |= {row["uri"]: row | {"shard": shard} for row in store.read_table(path, columns).to_pylist()}
+            rows |= {row["uri"]: row | {"shard": shard} for row in _read(path, columns)}
     return rows
 
 
+def _read(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of a fragment of videos, with nulls for the columns that its version lacks."""
+    there = set(store.read_schema(path).names)
+    missing = dict.fromkeys(c for c in columns if c not in there)
+    rows = store.read_table(path, [c for c in columns if c in there]).to_pylist()
+    return [row | missing for row in rows] if missing else rows
+
+
+def _state(row: Row) -> sources.Source:
+    """The state in which a video's file was measured."""
+    return sources.Source(row["uri"], row["size_bytes"], row["modified_ns"], row["revision"])
+
+
+@dataclass(slots=True)
+class _Identified:
+    """The files of a run with their ids by uri (None for a file that could not be read), and why some have none."""
+
+    found: list[sources.Source]
+    ids: dict[str, str | None]
+    problems: dict[str, tuple[str, str]]
+
+
 def _identify(
-    found: Sequence[sources.Source], rows: Mapping[str, Row], progress: Progress
-) -> tuple[dict[str, str | None], dict[str, tuple[str, str]]]:
-    """Content names by uri, read again only for files that are new or touched; and what could not be read."""
+    found: Sequence[sources.Source], rows: Mapping[str, Row], progress: Progress, sampled: bool
+) -> _Identified:
+    """Identify the files: those that are new or touched are read, the others have the ids of their rows. `sampled`:
+    whether ids of former versions, which depend on samples of a large file, are kept."""
+    progress("looking at the files", 0, len(found))
     ids: dict[str, str | None] = {}
-    problems: dict[str, tuple[str, str]] = {}
-    for at, source in enumerate(found):
-        progress("looking at the files", at, len(found))
+    for source in found:
         row = rows.get(stored(source.uri))
-        if row and row["video_id"] and (row["size_bytes"], row["modified_ns"]) == (source.size, source.modified_ns):
-            ids[source.uri] = row["video_id"]
+        if row is None or not row["video_id"] or not _state(row).agrees(source):
             continue
-        try:
-            ids[source.uri] = sources.identify(source.uri)
-        except UnreadableVideo as error:
-            ids[source.uri], problems[source.uri] = None, (error.step, str(error))
-    progress("looking at the files", len(found), len(found))
-    return ids, problems
+        if sampled or not sources.is_sampled(row["video_id"], source.size):
+            ids[source.uri] = row["video_id"]
+    if sampled:
+        ids |= _moved(found, rows, ids)
+    problems: dict[str, tuple[str, str]] = {}
+    states: dict[str, sources.Source] = {}
+    for uri, read in sources.read_all([s.uri for s in found if s.uri not in ids], progress).items():
+        if isinstance(read, UnreadableVideo):
+            ids[uri], problems[uri] = None, (read.step, str(read))
+        else:
+            states[uri], ids[uri] = read
+    return _Identified([states.get(s.uri, s) for s in found], ids, problems)
+
+
+def _moved(
+    found: Sequence[sources.Source], rows: Mapping[str, Row], known: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """The ids of large files that moved since a former version sampled their content."""
+    contents, ids = sources.Contents(), dict[str, str | None]()
+    here = {stored(source.uri) for source in found}
+    away = {
+        (row["size_bytes"], row["modified_ns"]): row["video_id"]
+        for uri, row in rows.items()
+        if uri not in here and row["video_id"] and sources.is_sampled(row["video_id"], row["size_bytes"])
+    }
+    for source in found if away else ():
+        former = away.get((source.size, source.modified_ns))
+        if former and source.uri not in known and stored(source.uri) not in rows:
+            with contextlib.suppress(UnreadableVideo):
+                if contents.hold(source.uri, former):
+                    ids[source.uri] = former
+    return ids
+
+
+def _tell_of_sampled(rows: Mapping[str, Row], messages: list[str]) -> None:
+    kept = [uri for uri, r in rows.items() if r["video_id"] and sources.is_sampled(r["video_id"], r["size_bytes"])]
+    if kept:
+        messages.append(
+            f"{len(kept)} large videos, {kept[0]} for one, keep ids of a former version, which depend on 16 MiB of "
+            "each file; a file is measured again under an id of all its bytes when it is touched, or with another --out"
+        )
 
 
 def _refresh(
-    config: CurateConfig, manifest: Manifest, rows: dict[str, Row], here: Mapping[str, str | None], messages: list[str]
+    config: CurateConfig, manifest: Manifest, rows: dict[str, Row], identified: _Identified, messages: list[str]
 ) -> tuple[dict[str, Row], dict[str, int]]:
     """Take out of the manifest what no longer describes the files, and say of moved ones where they are now.
 
     Returns the rows that hold, and of the videos that are to be tried again the attempts that were made.
     """
+    here = {stored(uri): video_id for uri, video_id in identified.ids.items()}
     again = _failed(manifest, rows) if config.retry_failed else {}
     at_hand: dict[str, str] = {}  # where contents are that may have come from elsewhere
     for uri, video_id in sorted(here.items(), reverse=True):
@@ -263,7 +319,7 @@ def _refresh(
     lost = set[str]()  # contents that are no longer where they were measured
     for uri, row in rows.items():
         if uri in here and row["video_id"] != here[uri]:
-            messages.append(f"{uri} has changed and is measured again")
+            messages.append(f"{uri} {_why_again(row)} and is measured again")
         elif uri not in here and row["video_id"] in at_hand and not Path(uri).exists():
             if row["status"] == "ok":
                 moved[uri] = at_hand.pop(row["video_id"])
@@ -277,12 +333,37 @@ def _refresh(
     gone = [u for u in rows if u not in here and u not in dropped and u not in moved and not Path(u).exists()]
     if gone:
         messages.append(f"{len(gone)} videos of the manifest are gone, {gone[0]} for one; their clips stay in it")
-    dropped |= {u for u, r in rows.items() if r["status"] == "duplicate" and r["video_id"] in lost}
+    held = {r["video_id"] for u, r in rows.items() if r["status"] != "duplicate" and u not in dropped} - lost
+    dropped |= {u for u, r in rows.items() if r["status"] == "duplicate" and r["video_id"] not in held}
     concerned = {rows[uri]["shard"] for uri in dropped | moved.keys()}
     for shard in sorted(concerned):
         manifest.rewrite(shard, dropped, moved)
     tried = {uri: many for uri, many in again.items() if uri in dropped}
-    return (_known(manifest) if concerned else rows), tried
+    rows = _known(manifest) if concerned else rows
+    return (_known(manifest) if _record_states(manifest, rows, identified.found) else rows), tried
+
+
+def _why_again(row: Row) -> str:
+    if row["video_id"] is None:
+        return "could not be read, or changed meanwhile,"
+    if sources.is_sampled(row["video_id"], row["size_bytes"]):
+        return "was touched since a former version sampled its content"
+    return "has changed"
+
+
+def _record_states(manifest: Manifest, rows: Mapping[str, Row], found: Sequence[sources.Source]) -> bool:
+    """Record the present states of files whose content is known, so that no later run reads them for that. Whether
+    there was one."""
+    touched: dict[str, dict[str, sources.Source]] = {}
+    for source in found:
+        row = rows.get(stored(source.uri))
+        if row is None or not row["video_id"]:
+            continue
+        if not _state(row).agrees(source) or (row["revision"] is None and source.revision):
+            touched.setdefault(row["shard"], {})[row["uri"]] = source
+    for shard, states in touched.items():
+        manifest.record_states(shard, states)
+    return bool(touched)
 
 
 def _failed(manifest: Manifest, rows: Mapping[str, Row]) -> dict[str, int]:

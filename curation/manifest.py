@@ -28,6 +28,7 @@ import pyarrow.dataset as ds
 from curation import store
 from curation.errors import CurationError
 from curation.schema import CLIP_IDENTITY, ERRORS, SHOTS, TABLES, VIDEOS, current
+from curation.sources import Source
 
 Tables = Mapping[str, pa.Table]
 """The four tables of a shard, by name."""
@@ -167,6 +168,19 @@ class Manifest:
             return self.remove(shard)
         told = json.dumps([shard, sorted(dropped), sorted(moved.items())])
         return self.replace([shard], hashlib.blake2b(told.encode(), digest_size=10).hexdigest(), tables)
+
+    def record_states(self, shard: str, states: Mapping[str, Source]) -> None:
+        """Record the present states of a shard's videos, by uri. The shard keeps its name: no clip depends on them."""
+        self._check()
+        path = self._path("videos", shard)
+        with self.readable():
+            videos = store.dataset([path], self.schema("videos")).to_table()
+        for column, name in (("size_bytes", "size"), ("modified_ns", "modified_ns"), ("revision", "revision")):
+            at = videos.schema.get_field_index(column)
+            values = zip(videos["uri"].to_pylist(), videos[column].to_pylist(), strict=True)
+            new = [getattr(states[uri], name) if uri in states else old for uri, old in values]
+            videos = videos.set_column(at, videos.schema.field(at), pa.array(new, videos.schema.field(at).type))
+        store.write_table(videos, path, row_group=_GROUP)
 
     def remove(self, shard: str) -> None:
         """Forget a shard, its commit first."""

@@ -26,7 +26,7 @@ import ray
 import ray.data
 import ray.exceptions
 
-from curation import sources
+from curation import discovery
 from curation.alone import ATTEMPTS, limited, measure_alone
 from curation.collect import Collector, Failures, Task, clip_row, end_of
 from curation.config import CurateConfig
@@ -62,6 +62,7 @@ class CurationSummary:
     shots: int = 0
     clips: int = 0
     errors: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)  # files and folders that the search passed over, by reason
     seconds: float = 0.0
     messages: list[str] = field(default_factory=list)
 
@@ -74,14 +75,16 @@ class CurationSummary:
 def curate(config: CurateConfig, progress: Progress = silent) -> CurationSummary:
     """Measure every video that the manifest lacks. Raises CurationError for what the user can mend."""
     began = time.monotonic()
-    found = sources.find(config.videos)
+    skipped = discovery.Skipped()
+    found = discovery.find(config.videos, skipped)
     require(config)
     duplicates.others(config.duplicates)  # a manifest that is not there is said before the work
     scorers = scorers_for(config)
     manifest = Manifest(place(config.out) / "manifest")
     with manifest.locked():
         manifest.sweep()
-        summary = CurationSummary(out=str(config.out), manifest=str(manifest.root))
+        summary = CurationSummary(out=str(config.out), manifest=str(manifest.root), skipped=skipped.counts)
+        summary.messages += skipped.messages()
         left = plan(config, manifest, scorers, found, progress, summary.messages)
         summary.measured = len(left.tasks)
         summary.already_done = len({s.uri for s in found} - {t.source.uri for t in left.tasks})

@@ -31,9 +31,10 @@ _SECONDS = "s"
 _KINDS = "cut, fade, dissolve, damage or resize (the frame size changes)"
 VIDEOS = _table(
     _field("uri", pa.string(), "where the file was read"),
-    _field("video_id", pa.string(), "hash of the content; null when it could not be read"),
+    _field("video_id", pa.string(), "hash of every byte; null when it could not be read, or changed meanwhile"),
     _field("size_bytes", pa.int64(), "size of the file", "byte"),
     _field("modified_ns", pa.int64(), "time of the last change since the epoch", "ns"),
+    _field("revision", pa.string(), "changes with every write: ctime in ns on disk, ETag or version on a store"),
     _field("status", pa.string(), "ok, failed, or duplicate (the same bytes as another file)"),
     _field("message", pa.string(), "why it failed, or what it duplicates"),
     _field("container", pa.string(), "container format"),
@@ -143,9 +144,13 @@ def _adds(**columns: str) -> Callable[[str, pa.Schema], pa.Schema]:
     """A step that adds the named columns of each table, where they stand in this version."""
 
     def step(table: str, schema: pa.Schema) -> pa.Schema:
+        today = {"videos": VIDEOS, "clips": CLIP_IDENTITY}.get(table, [])
         new = set(columns.get(table, "").split()) - set(schema.names)
-        for at, field in enumerate({"videos": VIDEOS, "clips": CLIP_IDENTITY}.get(table, [])):
-            schema = schema.insert(min(at, len(schema)), field) if field.name in new else schema
+        at = 0  # behind the columns that precede a new one, some of which may only come with later steps
+        for field in today:
+            if field.name in new:
+                schema = schema.insert(at, field)
+            at += field.name in schema.names
         return schema
 
     return step
@@ -153,6 +158,6 @@ def _adds(**columns: str) -> Callable[[str, pa.Schema], pa.Schema]:
 
 UPGRADES: dict[int, Callable[[str, pa.Schema], pa.Schema]] = {
     1: _adds(videos="first_pts time_base_num time_base_den", clips="start_pts end_pts begins_with ends_with"),
-    2: _adds(videos="mirrored interlaced color_primaries color_transfer color_matrix color_range"),
+    2: _adds(videos="revision mirrored interlaced color_primaries color_transfer color_matrix color_range"),
 }
 """By version: what makes its schema that of the next one."""

@@ -23,6 +23,9 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from fsspec.asyn import AsyncFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractFileSystem
 
 from curation.errors import TO_DISK, CurationError
 from curation.schema import TABLES
@@ -222,34 +225,57 @@ def listed(folder: Path, suffix: str = ".parquet") -> list[tuple[Path, int]]:
     return [(folder / n, sizes[n]) for n in names]
 
 
-def below(place: Path) -> list[tuple[str, int, int]]:
-    """The objects of a store at a place and below it, sorted: URL, bytes, and when each changed (nanoseconds).
+def without_file_protocol(where: str) -> str:
+    """A `file://` URL as a path; every other place as it is given."""
+    return LocalFileSystem._strip_protocol(where) if where.startswith(("file://", "local://")) else where
 
-    A store that does not say when leaves 0. Raises OSError where it cannot be reached.
+
+State = tuple[int, int, str | None]
+"""An object's size in bytes, when it changed (nanoseconds; 0 where the store does not say), and its ETag or version."""
+
+
+def below(place: Path, unreadable: Callable[[OSError], None]) -> list[tuple[str, *State]]:
+    """The objects of a store at a place and below it, sorted: the URL and the state of each.
+
+    `unreadable` hears of folders that cannot be listed, where the store has folders. Raises OSError where the store
+    cannot be reached.
     """
     files, where = cast(Any, place).fs, cast(Any, place).path
     files.invalidate_cache(where)
-    found = files.find(where, detail=True)
-    return [(files.unstrip_protocol(n), int(found[n]["size"]), _changed_ns(found[n])) for n in sorted(found)]
+    found = files.find(where, detail=True, **({"on_error": unreadable} if _walks(files) else {}))
+    states = ((name, _state(found[name] or files.info(name))) for name in sorted(found))
+    return [(files.unstrip_protocol(name), *state) for name, state in states]
 
 
-def about(place: Path) -> tuple[int, int]:
-    """Bytes of an object, and when it changed (nanoseconds). Raises OSError where there is none."""
+def _walks(files: Any) -> bool:
+    """Whether a store is searched folder by folder. Those with a flat listing fail as a whole."""
+    kind = type(files)
+    return kind.find is AbstractFileSystem.find or getattr(kind, "_find", None) is AsyncFileSystem._find
+
+
+def about(place: Path) -> State:
+    """The state of an object. Raises OSError where there is none."""
     files, where = cast(Any, place).fs, cast(Any, place).path
     files.invalidate_cache(where)
     entry = files.info(where)
     if entry["type"] != "file":
         raise IsADirectoryError(f"{place} is no object")
-    return int(entry["size"]), _changed_ns(entry)
+    return _state(entry)
 
 
-def _changed_ns(entry: dict[str, Any]) -> int:
-    """When an object changed, by whichever name its store has for that."""
-    when = next(
-        (entry[key] for key in ("LastModified", "mtime", "updated", "last_modified", "created") if entry.get(key)), 0
-    )
+def is_object(place: Path, url: str) -> bool:
+    """Whether a listed URL is that of the place itself."""
+    return url == cast(Any, place).fs.unstrip_protocol(cast(Any, place).path)
+
+
+def _state(entry: dict[str, Any]) -> State:
+    """The state of an object, by whichever names its store has for the parts."""
+    times = ("LastModified", "mtime", "updated", "last_modified", "created")
+    when = next((entry[key] for key in times if entry.get(key)), 0)
     seconds = when.timestamp() if isinstance(when, datetime) else float(when)
-    return int(seconds * 1e9)
+    marks = ("ETag", "etag", "generation", "version_id", "VersionId", "md5Hash", "content_md5", "crc32c")
+    revision = next((str(entry[key]) for key in marks if entry.get(key)), None)  # listings often lack the later ones
+    return int(entry.get("size") or 0), int(seconds * 1e9), revision
 
 
 def pieces(place: Path) -> tuple[int, Callable[[int, int], bytes]]:

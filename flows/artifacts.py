@@ -19,7 +19,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.settings import PREFECT_UI_URL
 
-from curation.progress import in_words
+from curation.progress import in_words, phase_of
 
 MAX_IMAGE_BYTES = 700_000  # base64 adds a third, and the page stays below the 1 MB that Prefect renders well
 MAX_ROWS = 200
@@ -103,7 +103,7 @@ class FlowProgress:
         self._logger = get_run_logger()
         self._artifact = cast(UUID, create_progress_artifact(0.0, key=key, description="starting"))
         self._lock = threading.Lock()
-        self._what = ""
+        self._phase = ""
         self._logged = self._moved = float("-inf")
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
@@ -111,8 +111,8 @@ class FlowProgress:
         with self._lock:
             now = time.monotonic()
             finished = total is not None and done >= total
-            if what != self._what or finished or now - self._logged >= self.log_every_s:
-                self._logged, self._what = now, what
+            if phase_of(what) != self._phase or finished or now - self._logged >= self.log_every_s:
+                self._logged, self._phase = now, phase_of(what)
                 self._logger.info("%s", in_words(what, done, total))
             if total and (finished or now - self._moved >= self.artifact_every_s):
                 self._moved = now

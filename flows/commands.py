@@ -61,6 +61,7 @@ def show_curation(summary: "CurationSummary") -> None:
         ("  read before", summary.already_done),
         ("  failed", summary.videos_failed),
         ("  copies of another one", summary.duplicates),
+        ("  files and folders skipped", sum(summary.skipped.values())),
         ("shots", summary.shots),
         ("clips", summary.clips),
         ("errors", summary.errors),

@@ -47,6 +47,7 @@ def show_manifest(summary: CurationSummary) -> None:
     counts = {
         "videos": summary.videos,
         "failed": summary.videos_failed,
+        "skipped": sum(summary.skipped.values()),
         "shots": summary.shots,
         "clips": summary.clips,
         "errors": summary.errors,
@@ -54,6 +55,9 @@ def show_manifest(summary: CurationSummary) -> None:
     }
     parts = [f"# Manifest\n\n{escape(summary.manifest)}\n", table([counts])]
     parts += ["## Clips (a sample)\n", table(clips[:SAMPLE_ROWS], columns)]
+    if summary.skipped:
+        counts = [{"reason": reason, "files and folders": many} for reason, many in summary.skipped.items()]
+        parts += ["## Skipped\n", table(counts)]
     if errors.num_rows:
         parts += ["## Errors\n", table(errors.to_pylist())]
     publish("manifest", "\n".join(parts), "Manifest sample")

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from curation.sources import find
+from curation.discovery import find
 from flows.commands import run_pipeline, show_pipeline
 from flows.config import DemoConfig, PipelineConfig
 

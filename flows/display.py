@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from curation.progress import Progress, in_words
+from curation.progress import Progress, in_words, phase_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,19 +36,20 @@ class PlainProgress:
     def __init__(self, out: TextIO, every_s: float = 15.0) -> None:
         self.out = out
         self.every_s = every_s
-        self._what = ""
+        self._phase = ""
         self._told = float("-inf")
         self._line = ""
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
         """Tell where `what` stands."""
         now = time.monotonic()
-        if what == self._what and done != total and now - self._told < self.every_s:
+        phase = phase_of(what)
+        if phase == self._phase and done != total and now - self._told < self.every_s:
             return
         line = in_words(what, done, total)
         if line != self._line:
             print(line, file=self.out, flush=True)
-        self._what, self._told, self._line = what, now, line
+        self._phase, self._told, self._line = phase, now, line
 
 
 @contextlib.contextmanager
@@ -73,12 +74,13 @@ def _bars(out: TextIO) -> Iterator[Progress]:
                 bars.update(uncounted.pop(), completed=1, total=1)
 
         def show(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
+            phase = phase_of(what)
+            if phase not in tasks:
                 end_uncounted()  # the next phase begins
-                tasks[what] = bars.add_task(what, total=total, count="")
-                uncounted.extend([tasks[what]] * (total is None))
+                tasks[phase] = bars.add_task(what, total=total, count="")
+                uncounted.extend([tasks[phase]] * (total is None))
             count = in_words("", done, total).removeprefix(": ")
-            bars.update(tasks[what], completed=done, total=total, count=count)
+            bars.update(tasks[phase], completed=done, total=total, count=count, description=what)
 
         try:
             yield show

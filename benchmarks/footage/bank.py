@@ -24,8 +24,8 @@ from benchmarks.footage.labels import Labels, amended
 from benchmarks.footage.shots import SHOT_HEIGHT, SHOT_WIDTH, Bank, save
 from curation.config import CutSettings
 from curation.cuts.cascade import Cascade
+from curation.discovery import SUFFIXES
 from curation.errors import UnreadableVideo
-from curation.sources import SUFFIXES
 from curation.video.decoder import Decoder
 
 _LONGEST, _SHORTEST, _SHORTEST_UNLABELLED = 400, 20, 30  # frames of a shot

@@ -139,13 +139,14 @@ class Videos:
     """The files that a manifest's clips were cut from: the only ones that are ever served."""
 
     def __init__(self, manifest: str) -> None:
+        columns = ["video_id", "uri", "size_bytes", "modified_ns", "revision"]
         with readable(manifest):
-            rows = open_table(manifest, "videos").to_table(columns=["video_id", "uri"])
+            rows = open_table(manifest, "videos").to_table(columns=columns).to_pylist()
+        rows = [row for row in rows if row["video_id"]]
         self._uris: dict[str, list[str]] = {}
-        for video, uri in zip(*(rows[c].to_pylist() for c in ("video_id", "uri")), strict=True):
-            if video:
-                self._uris.setdefault(video, []).append(uri)
-        self._seen: dict[tuple[str, int, int], str] = {}
+        for row in rows:
+            self._uris.setdefault(row["video_id"], []).append(row["uri"])
+        self._contents = sources.Contents.of_rows(rows)
 
     def where(self, video_id: str) -> str | None:
         """The path or URL of a video now; None if the manifest knows none of this name, or its file is gone or has
@@ -155,12 +156,8 @@ class Videos:
         """
         for uri in self._uris.get(video_id, ()):
             try:
-                now = sources.at(uri)
-                key = (uri, now.size, now.modified_ns)
-                if key not in self._seen:
-                    self._seen[key] = sources.identify(uri)
+                if self._contents.hold(uri, video_id):
+                    return uri
             except (ValueError, UnreadableVideo):
                 continue
-            if self._seen[key] == video_id:
-                return uri
         return None

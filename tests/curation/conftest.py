@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from curation import store
+
 settings.register_profile("curation", deadline=None, max_examples=25)
 settings.load_profile("curation")
 
@@ -118,3 +120,10 @@ def server():
         yield
         s3fs.S3FileSystem.clear_instance_cache()
         server.stop()
+
+
+@pytest.fixture
+def bucket(server, tmp_path):
+    """A place of one's own on an object store: its URL, and what writes files below it."""
+    where = store.place(f"s3://bucket/{tmp_path.name}")
+    return str(where), lambda name, content: store.write_bytes(content, where / name)

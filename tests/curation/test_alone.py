@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation import sources
+from curation import discovery
 from curation.alone import measure_alone
 from curation.collect import End, Task
 from curation.config import CurateConfig
@@ -42,7 +42,7 @@ class NoWeights(TechnicalQuality):
 
 
 def tried(path: Path, scorer: TechnicalQuality, **more) -> list:
-    (source,) = sources.find(str(path))
+    (source,) = discovery.find(str(path))
     return measure_alone(Task("shard", source, "an id", None), CurateConfig(videos=str(path), **more), [scorer])
 
 

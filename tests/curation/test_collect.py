@@ -8,6 +8,7 @@ import av
 import pyarrow as pa
 import pytest
 
+from curation import sources
 from curation.clips import bounds
 from curation.collect import Collector, Task, clip_row, end_of
 from curation.config import ClipSettings, CurateConfig
@@ -15,13 +16,12 @@ from curation.engine import VideoPass
 from curation.manifest import Shard
 from curation.schema import CLIP_IDENTITY, SHOTS, VIDEOS
 from curation.scores.base import Failure, Scored
-from curation.sources import Source
 from tests.curation.conftest import texture
 
 
 def collected(path: Path, broken: bool = False, **settings) -> Shard:
     """The shard of one video; `broken`: its pass ended in a failure before its shots were known."""
-    task = Task("s", Source(str(path), path.stat().st_size, 1), "v")
+    task = Task("s", sources.at(path), "v")
     waiting = Collector([task])
     reading = VideoPass(str(path), CurateConfig(videos=str(path), **settings), "v")
     clips = [clip_row(clip, Scored()) for clip in reading]

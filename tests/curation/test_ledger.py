@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from curation import ledger, sources
+from curation import discovery, ledger, sources
 from curation.config import (
     ClipSettings,
     CurateConfig,
@@ -31,7 +31,7 @@ def world(tmp_path):
     manifest = Manifest(tmp_path / "out" / "manifest")
     for name in ("a", "b", "c"):
         (folder / f"{name}.mp4").write_bytes(name.encode() * 100)
-    for source in sources.find(str(folder)):
+    for source in discovery.find(str(folder)):
         name = Path(source.uri).stem
         row = {
             "uri": source.uri,
@@ -47,7 +47,7 @@ def world(tmp_path):
 def todo(world, **changes):
     folder, config, manifest = world
     messages: list[str] = []
-    tasks = plan(config.model_copy(update=changes), manifest, [], sources.find(str(folder)), silent, messages).tasks
+    tasks = plan(config.model_copy(update=changes), manifest, [], discovery.find(str(folder)), silent, messages).tasks
     return [Path(t.source.uri).name for t in tasks], messages, tasks
 
 
@@ -175,3 +175,114 @@ def test_an_empty_file_is_left_with_its_reason(world):
     _, _, (task,) = todo(world)
     assert task.video_id is None
     assert "0 bytes" in task.problem[1]
+
+
+def rows(manifest):
+    return {Path(r["uri"]).stem: r for r in manifest.read("videos").to_pylist()}
+
+
+def test_a_change_that_keeps_size_and_times_is_noticed(world):
+    assert todo(world)[0] == []  # records the revisions that the manifest lacks
+    path = world[0] / "a.mp4"
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(50)
+        file.write(b"x")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    names, messages, _ = todo(world)
+    assert names == ["a.mp4"]
+    assert "has changed" in messages[0]
+
+
+def test_a_touched_file_is_read_once(world, monkeypatch):
+    folder, _, manifest = world
+    (folder / "b.mp4").rename(folder / "z.mp4")
+    os.utime(folder / "a.mp4", (1, 1))
+    before = manifest.hash()
+    assert todo(world)[0] == []
+    assert rows(manifest)["a"]["modified_ns"] == 10**9
+    assert rows(manifest)["a"]["revision"] == sources.at(folder / "a.mp4").revision
+    assert rows(manifest)["z"]["revision"] == sources.at(folder / "z.mp4").revision
+    monkeypatch.setattr(sources, "read", lambda *_: pytest.fail("a file was read again"))
+    assert todo(world)[0] == []
+    monkeypatch.undo()
+    os.utime(folder / "a.mp4", (2, 2))
+    after = manifest.hash()
+    todo(world)
+    assert manifest.hash() == after  # the states of files are no part of what a manifest holds
+    assert after != before  # the moved video's clips are
+
+
+def test_a_file_that_changed_while_it_was_read_is_tried_again(world):
+    folder, _, manifest = world
+    source = sources.at(folder / "d.mp4")
+    (folder / "d.mp4").write_bytes(b"half")
+    row = {"uri": source.uri, "video_id": None, "size_bytes": 4, "modified_ns": 1, "status": "failed"}
+    manifest.commit(Shard("d", [row], [], [], []), manifest.schema("clips"))
+    names, messages, _ = todo(world)
+    assert names == ["d.mp4"]
+    assert "could not be read, or changed meanwhile" in messages[0]
+
+
+def test_a_copy_of_a_video_that_lost_its_id_is_measured(world):
+    folder, _, manifest = world
+    for name, status, video_id in (("e", "failed", None), ("f", "duplicate", sources.identify(str(folder / "a.mp4")))):
+        (folder / f"{name}.mp4").write_bytes(b"e" * 100)
+        now, e = sources.read(str(folder / f"{name}.mp4"))
+        row = {"uri": now.uri, "video_id": e if video_id else None, "size_bytes": 100, "modified_ns": now.modified_ns}
+        manifest.commit(Shard(name, [row | {"status": status}], [], [], []), manifest.schema("clips"))
+    names, _, tasks = todo(world)
+    assert sorted(names) == ["e.mp4", "f.mp4"]
+    assert sum(task.copy_of is None for task in tasks) == 1
+
+
+LARGE = (40 << 20) + 17
+
+
+def sampled_row(path, **changes):
+    """The row that schema version 2 wrote of a large file."""
+    now = sources.at(path)
+    row = {"uri": now.uri, "video_id": sources._sampled(now), "size_bytes": now.size, "modified_ns": now.modified_ns}
+    return row | {"status": "ok"} | changes
+
+
+@pytest.fixture
+def former(world):
+    """A large file beside the others, which a former version measured."""
+    path = world[0] / "large.mp4"
+    with path.open("wb") as file:
+        file.truncate(LARGE)
+    world[2].commit(Shard("large", [sampled_row(path)], [], [], []), world[2].schema("clips"))
+    return world, path
+
+
+def test_an_id_of_a_former_version_is_kept_until_the_file_is_touched(former):
+    world, path = former
+    names, messages, _ = todo(world)
+    assert names == []
+    assert "keep ids of a former version" in messages[-1]
+    before = path.stat()
+    with path.open("r+b") as file:  # between two samples: as a download is completed in place
+        file.seek(3 << 20)
+        file.write(b"x")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    names, messages, (task,) = todo(world)
+    assert names == ["large.mp4"]
+    assert "was touched since a former version sampled its content" in messages[0]
+    assert task.video_id == sources.identify(str(path))
+    assert len(task.video_id) == 32
+
+
+def test_the_rows_of_a_moved_file_with_a_former_id_follow_it(former):
+    world, path = former
+    path.rename(world[0] / "moved.mp4")
+    names, messages, _ = todo(world)
+    assert names == []
+    assert "has moved" in messages[0]
+    assert rows(world[2])["moved"]["revision"] == sources.at(world[0] / "moved.mp4").revision
+
+
+def test_what_is_measured_anew_has_an_id_of_all_bytes(former):
+    world, path = former
+    _, _, tasks = todo(world, remeasure=True, motion=MotionSettings(fps=4))
+    assert {Path(t.source.uri).stem: len(t.video_id) for t in tasks} == {"a": 24, "b": 24, "c": 24, "large": 32}

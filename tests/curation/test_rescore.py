@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from curation import sources
+from curation import discovery, sources
 from curation.collect import Collector
 from curation.config import CurateConfig, MotionSettings, TextSettings, WeightSettings
 from curation.errors import CurationError
@@ -50,7 +50,7 @@ def world(tmp_path):
         (folder / f"{name}.mp4").write_bytes(name.encode() * 100)
     config = CurateConfig(videos=str(folder), out=str(tmp_path / "out"), videos_per_shard=2)
     manifest = Manifest(tmp_path / "out" / "manifest")
-    found = sources.find(str(folder))
+    found = discovery.find(str(folder))
     for name, group in (("s1", found[:2]), ("s2", found[2:])):
         manifest.commit(shard(name, group, ("a", "b", "c")), clip_schema(config, [A, B, C]))
     return folder, config, manifest
@@ -88,7 +88,7 @@ def shard(name: str, videos, scores, value=1.0, bad="x") -> Shard:
 def planned(world, scorers, **more):
     messages: list[str] = []
     config = world[1].model_copy(update=more)
-    return plan(config, world[2], scorers, sources.find(str(world[0])), silent, messages), messages
+    return plan(config, world[2], scorers, discovery.find(str(world[0])), silent, messages), messages
 
 
 def carried_out(world, todo, value=2.0, but=()):

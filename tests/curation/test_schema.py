@@ -48,7 +48,7 @@ VERSION_1 = {
 }  # fmt: skip
 TODAY = {"videos": VIDEOS, "shots": SHOTS, "errors": ERRORS}
 ADDED = {
-    "videos": {"first_pts", "time_base_num", "time_base_den"},
+    "videos": {"revision", "first_pts", "time_base_num", "time_base_den"},
     "clips": {"start_pts", "end_pts", "begins_with", "ends_with"},
 }
 
@@ -101,7 +101,9 @@ def test_a_version_1_manifest_is_read_and_goes_on(tmp_path):
 def test_a_manifest_from_the_future_is_refused(tmp_path, table):
     for name in TABLES:
         (tmp_path / name).mkdir()
-        pq.write_table(old(name).replace_schema_metadata({VERSION_KEY: "3"}), tmp_path / name / "a.parquet")
+        pq.write_table(
+            old(name).replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION + 1)}), tmp_path / name / "a.parquet"
+        )
     with pytest.raises(CurationError, match="install a newer one"):
         Manifest(tmp_path).read(table)
 
@@ -121,7 +123,7 @@ def test_upgraded_clips_are_todays_identity_and_then_the_scores_with_their_defin
     assert said.names == [*(f.name for f in CLIP_IDENTITY), "motion"]
     assert said.types[:-1] == [f.type for f in CLIP_IDENTITY]
     assert definition_of(said.field("motion")) == {"scorer": "motion"}
-    assert said.metadata == {VERSION_KEY.encode(): b"2", b"rushes.config": b"{}"}
+    assert said.metadata == {VERSION_KEY.encode(): str(SCHEMA_VERSION).encode(), b"rushes.config": b"{}"}
 
 
 def test_fragments_of_both_versions_are_one_table_in_either_order(tmp_path):
@@ -145,7 +147,9 @@ def test_todays_schema_stays_as_it_is(table):
 @pytest.mark.parametrize("table", TABLES)
 def test_a_version_from_the_future_is_refused_with_its_remedy(table):
     later = old(table).schema.with_metadata({VERSION_KEY: str(SCHEMA_VERSION + 1)})
-    with pytest.raises(CurationError, match=rf"its {table} have schema version 3, .* knows 2; install a newer one"):
+    with pytest.raises(
+        CurationError, match=rf"its {table} .* version {SCHEMA_VERSION + 1}, .* knows {SCHEMA_VERSION}; install"
+    ):
         current(table, later)
 
 

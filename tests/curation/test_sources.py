@@ -1,51 +1,28 @@
-"""Finding and naming files."""
+"""The identity of files: every byte counts, and a file that changes has none."""
 
+import hashlib
 import os
 import random
-import time
+import subprocess
+import sys
+import threading
 
 import pytest
 
-from curation import sources, store
-from curation.errors import CurationError, UnreadableVideo
+from curation import sources
+from curation.errors import UnreadableVideo
+from curation.progress import silent
+from curation.sources import Contents
+from tests.curation.conftest import SHARED
 
-
-def test_a_folder_is_searched_through_and_sorted(tmp_path):
-    (tmp_path / "b" / "c").mkdir(parents=True)
-    for name in ("b/c/z.MP4", "a.webm", "b/notes.md"):
-        (tmp_path / name).write_bytes(b"x")
-    assert [s.uri for s in sources.find(str(tmp_path))] == [str(tmp_path / "a.webm"), str(tmp_path / "b/c/z.MP4")]
-
-
-def test_a_list_names_paths_beside_itself(tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"x")
-    (tmp_path / "list.txt").write_text("# mine\na.mp4\n\na.mp4\n")
-    assert [s.uri for s in sources.find(str(tmp_path / "list.txt"))] == [str(tmp_path / "a.mp4")]
-
-
-def test_what_is_not_there_is_named(tmp_path):
-    with pytest.raises(CurationError, match="absent.*does not exist"):
-        sources.find(str(tmp_path / "absent"))
-    with pytest.raises(CurationError, match="no video in"):
-        sources.find(str(tmp_path))
-    (tmp_path / "list.txt").write_text("gone.mp4\n")
-    with pytest.raises(CurationError, match=r"gone\.mp4, which does not exist"):
-        sources.find(str(tmp_path / "list.txt"))
-
-
-@pytest.mark.parametrize("name", ["new\nline.mp4", "'quo\"te<b>.mp4", "🎬.mp4", "x" * 240 + ".mp4", "..dots...mp4"])
-def test_odd_names_are_names(tmp_path, name):
-    (tmp_path / name).write_bytes(b"x")
-    (source,) = sources.find(str(tmp_path))
-    assert source.uri == str(tmp_path / name)
-    assert source.size == 1
+LARGE = (40 << 20) + 17
 
 
 def test_bytes_that_are_no_text_are_a_name_too(tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff\xfe.mp4"
     with open(path, "wb") as file:  # noqa: PTH123 - pathlib takes no bytes
         file.write(b"x")
-    assert len(sources.identify(sources.find(str(tmp_path))[0].uri)) == 24
+    assert len(sources.identify(os.fsdecode(path))) == 24
 
 
 def test_content_names_a_video(tmp_path):
@@ -53,22 +30,6 @@ def test_content_names_a_video(tmp_path):
         (tmp_path / name).write_bytes(content)
     a, b, c = (sources.identify(str(tmp_path / n)) for n in ("a.mp4", "b.mp4", "c.mp4"))
     assert a == b != c
-
-
-def test_a_large_file_is_named_by_its_size_and_blocks_from_both_ends(tmp_path):
-    def made(size: int, at: int | None) -> str:
-        path = tmp_path / "large.mp4"
-        with path.open("wb") as file:
-            file.truncate(size)
-            if at is not None:
-                file.seek(at)
-                file.write(b"x")
-        return sources.identify(str(path))
-
-    size = (40 << 20) + 17
-    names = [made(size, None), made(size + 1, None), made(size, 0), made(size, size - 1)]
-    assert len(set(names)) == 4
-    assert made(size, None) == names[0]
 
 
 def test_empty_and_missing_files_are_unreadable(tmp_path):
@@ -85,58 +46,6 @@ def test_a_pipe_is_no_video_and_is_not_waited_for(tmp_path):
         sources.identify(str(tmp_path / "pipe.mp4"))
 
 
-def test_a_link_that_leads_back_multiplies_nothing(tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"x")
-    (tmp_path / "loop").symlink_to(tmp_path)
-    assert [s.uri for s in sources.find(str(tmp_path))] == [str(tmp_path / "a.mp4")]
-
-
-def test_a_device_is_no_video():
-    with pytest.raises(CurationError, match="'/dev/null' is no regular file"):
-        sources.find("/dev/null")
-
-
-@pytest.fixture
-def bucket(server, tmp_path):
-    """A place of one's own on an object store: its URL, and what writes files below it."""
-    where = store.place(f"s3://bucket/{tmp_path.name}")
-    return str(where), lambda name, content: store.write_bytes(content, where / name)
-
-
-def test_an_object_store_is_searched_like_a_folder(bucket):
-    where, write = bucket
-    for name in ("b/c/z.MP4", "a.webm", "b/notes.md"):
-        write(name, b"xyz")
-    found = sources.find(where)
-    assert [s.uri for s in found] == [f"{where}/a.webm", f"{where}/b/c/z.MP4"]
-    assert [s.size for s in found] == [3, 3]
-    assert found == [sources.at(s.uri) for s in found]
-    assert abs(found[0].modified_ns / 1e9 - time.time()) < 60
-    assert sources.find(f"{where}/a.webm") == found[:1]
-    write("list.txt", f"# mine\na.webm\n{where}/b/c/z.MP4\n".encode())
-    assert sources.find(f"{where}/list.txt") == found
-    write("list.txt", b"gone.mp4\n")
-    with pytest.raises(CurationError, match=r"gone\.mp4, which does not exist"):
-        sources.find(f"{where}/list.txt")
-
-
-def test_what_is_not_on_a_store_is_named(bucket):
-    where, write = bucket
-    with pytest.raises(CurationError, match="no video in 's3://"):
-        sources.find(f"{where}/empty")
-    with pytest.raises(CurationError, match="no video in|cannot be listed"):
-        sources.find("s3://nobucket/x")
-    with pytest.raises(CurationError, match="cannot be read"):
-        sources.find(f"{where}/absent.txt")
-    with pytest.raises(CurationError, match="no such store can be reached"):
-        sources.find("nowhere://x/y")
-    assert sources.at(f"{where}/gone.mp4").size == -1
-    write("folder/a.mp4", b"x")
-    assert sources.at(f"{where}/folder").size == -1
-    with pytest.raises(UnreadableVideo, match=r"gone\.mp4"):
-        sources.identify(f"{where}/gone.mp4")
-
-
 @pytest.mark.parametrize("size", [1, 3 << 20, (40 << 20) + 17])
 def test_content_has_one_name_wherever_it_lies(bucket, tmp_path, size):
     where, write = bucket
@@ -144,3 +53,191 @@ def test_content_has_one_name_wherever_it_lies(bucket, tmp_path, size):
     (tmp_path / "a.mp4").write_bytes(content)
     write("a.mp4", content)
     assert sources.identify(f"{where}/a.mp4") == sources.identify(str(tmp_path / "a.mp4"))
+
+
+def sampled(content: bytes) -> str:
+    """The id that schema versions 1 and 2 gave to a large file, written down from their definition."""
+    digest = hashlib.blake2b(len(content).to_bytes(8, "little"), digest_size=12)
+    for i in range(16):
+        start = (len(content) - (1 << 20)) * i // 15
+        digest.update(content[start : start + (1 << 20)])
+    return digest.hexdigest()
+
+
+def test_ids_of_small_files_are_those_of_every_version(tmp_path):
+    content = b"words" * 1000
+    (tmp_path / "a.mp4").write_bytes(content)
+    expected = hashlib.blake2b(len(content).to_bytes(8, "little") + content, digest_size=12).hexdigest()
+    assert sources.identify(str(tmp_path / "a.mp4")) == expected
+
+
+@pytest.mark.parametrize("size", [1000, 32 << 20, (32 << 20) + 1, LARGE])
+def test_every_byte_counts(tmp_path, size):
+    path = tmp_path / "a.mp4"
+    content = bytearray(random.Random(size).randbytes(size))
+    path.write_bytes(content)
+    ids = [sources.identify(str(path))]
+    for at in (0, size // 3, size // 15 + 200, size // 2, size - 1):
+        content[at] ^= 1
+        path.write_bytes(content)
+        ids.append(sources.identify(str(path)))
+        content[at] ^= 1
+    assert len(set(ids)) == 6
+
+
+def test_a_preallocated_download_is_not_the_complete_file(tmp_path):
+    script = SHARED.parent / "faults" / "make_preallocated_pair.py"
+    if not script.is_file():
+        pytest.skip(f"{script} is not there")
+    whole, half = tmp_path / "whole.avi", tmp_path / "half.avi"
+    whole.write_bytes(random.Random(1).randbytes(LARGE))
+    subprocess.run([sys.executable, str(script), str(whole), str(half)], check=True)
+    assert sampled(whole.read_bytes()) == sampled(half.read_bytes())  # what makes the pair a hard one
+    assert sources.identify(str(whole)) != sources.identify(str(half))
+
+
+def test_the_content_alone_makes_the_id(tmp_path):
+    content = random.Random(2).randbytes(LARGE)
+    for name in ("a.mp4", "b.mkv"):
+        (tmp_path / name).write_bytes(content)
+    assert sources.identify(str(tmp_path / "a.mp4")) == sources.identify(str(tmp_path / "b.mkv"))
+
+
+@pytest.mark.parametrize("keeps_times", [False, True])
+def test_a_file_that_changes_while_it_is_read_has_no_id(tmp_path, keeps_times):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(bytes(LARGE))
+    before = path.stat()
+    touched = threading.Event()
+
+    def told(size: int) -> None:
+        if not touched.is_set():
+            touched.set()
+            with path.open("r+b") as file:
+                file.seek(LARGE - 1)
+                file.write(b"x")
+            if keeps_times:
+                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(UnreadableVideo, match="changed while it was read; run again when it is complete"):
+        sources.read(str(path), told)
+    assert len(sources.identify(str(path))) == 32
+
+
+def test_a_file_that_grows_or_shrinks_while_it_is_read_has_no_id(tmp_path):
+    for name, size in (("grows.mp4", LARGE + 1), ("shrinks.mp4", LARGE // 2)):
+        path = tmp_path / name
+        path.write_bytes(bytes(LARGE))
+        with pytest.raises(UnreadableVideo, match="changed while it was read"):
+            sources.read(str(path), lambda _, path=path, size=size: os.truncate(path, size))
+
+
+def test_a_change_with_the_old_times_is_another_state(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"one")
+    before = sources.at(path)
+    path.write_bytes(b"two")
+    os.utime(path, ns=(0, before.modified_ns))
+    now = sources.at(path)
+    assert (now.size, now.modified_ns) == (before.size, before.modified_ns)
+    assert not now.agrees(before)
+
+
+def test_a_revision_that_is_not_known_is_not_compared(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"one")
+    now = sources.at(path)
+    assert now.agrees(sources.Source(now.uri, now.size, now.modified_ns))
+    assert not now.agrees(sources.Source(now.uri, now.size + 1, now.modified_ns))
+
+
+def test_other_attributes_change_no_content(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"one")
+    state, video_id = sources.read(str(path))
+    path.chmod(0o600)
+    os.utime(path, (1, 1))
+    assert not sources.changed(state, video_id)
+    path.write_bytes(b"two")
+    assert sources.changed(state, video_id)
+    path.unlink()
+    assert sources.changed(state, video_id)
+
+
+def test_many_files_are_read_with_progress_in_megabytes(tmp_path):
+    for i in range(5):
+        (tmp_path / f"{i}.mp4").write_bytes(bytes([i]) * 3_000_000)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    uris = [str(tmp_path / name) for name in ("0.mp4", "1.mp4", "2.mp4", "3.mp4", "4.mp4", "empty.mp4", "gone.mp4")]
+    told: list[tuple[str, int, int | None]] = []
+    read = sources.read_all(uris, lambda *words: told.append(words))
+    for uri in uris[:5]:
+        assert read[uri] == (sources.at(uri), sources.identify(uri))
+    assert "0 bytes" in str(read[uris[5]])
+    assert "No such file" in str(read[uris[6]])
+    assert told[-1][0].startswith("hashing 7 files, in MB · ")
+    assert told[-1][0].endswith(" MB/s")
+    assert told[-1][1:] == (15, 15)
+    assert sources.read_all([], silent) == {}
+
+
+def test_contents_of_known_states_are_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"one")
+    state, video_id = sources.read(str(path))
+    row = {"uri": state.uri, "video_id": video_id, "size_bytes": state.size, "modified_ns": state.modified_ns}
+    known = Contents.of_rows([row | {"revision": state.revision}])
+    unknown = Contents.of_rows([row | {"revision": None}])
+    read = []
+    monkeypatch.setattr(sources, "identify", lambda uri: read.append(uri) or sources.read(uri)[1])
+    assert known.hold(str(path), video_id)
+    assert not known.hold(str(path), "other")
+    assert read == []
+    assert unknown.hold(str(path), video_id)
+    assert unknown.hold(str(path), video_id)
+    assert read == [str(path)]
+    path.write_bytes(b"two")
+    assert not known.hold(str(path), video_id)
+
+
+def test_contents_of_several_threads_are_read_once(tmp_path, monkeypatch):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"one")
+    video_id, read, contents = sources.identify(str(path)), [], Contents()
+    monkeypatch.setattr(sources, "identify", lambda uri: read.append(uri) or video_id)
+    threads = [threading.Thread(target=contents.hold, args=(str(path), video_id)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(read) == 1
+
+
+def test_ids_of_former_versions_are_compared_by_their_samples(tmp_path):
+    path, content = tmp_path / "a.mp4", random.Random(3).randbytes(LARGE)
+    path.write_bytes(content)
+    assert sources.is_sampled(sampled(content), LARGE)
+    assert not sources.is_sampled(sources.identify(str(path)), LARGE)
+    assert not sources.is_sampled("0" * 24, 32 << 20)
+    assert Contents().hold(str(path), sampled(content))
+    assert Contents().hold(str(path), sources.identify(str(path)))
+    path.write_bytes(b"x" + content[1:])
+    assert not Contents().hold(str(path), sampled(content))
+
+
+def test_a_state_of_an_object_changes_with_its_content(bucket):
+    where, write = bucket
+    write("a.mp4", b"one")
+    before, video_id = sources.read(f"{where}/a.mp4")
+    assert before.revision
+    write("a.mp4", b"two")
+    now = sources.at(f"{where}/a.mp4")
+    assert now.size == before.size
+    assert now.revision != before.revision
+    assert sources.changed(before, video_id)
+
+
+def test_a_file_url_is_a_path(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"one")
+    assert sources.at(f"file://{tmp_path}/a.mp4") == sources.at(tmp_path / "a.mp4")
+    assert sources.identify(f"file://{tmp_path}/a.mp4") == sources.identify(str(tmp_path / "a.mp4"))
