@@ -5,7 +5,7 @@
 Makes a manifest of `--videos` files of `--clips` clips each, as a finished run leaves it: four fragments for each shard
 of eight videos. Timed, each in a process of its own: a run that finds all of them again (`ledger.plan`),
 `Manifest.compact`, the same after it, and the plan of `--new` files that nobody has seen. Files are not there: a list
-stands for what `sources.find` tells, and reading a file to name it by its content, which belongs to the disk, is left
+stands for what `discovery.find` tells, and reading a file to name it by its content, which belongs to the disk, is left
 out for the new ones. The floors are reading the table of videos, reading all clips, and that list in order of size.
 """
 
@@ -23,7 +23,7 @@ from curation.collect import Task, end_of
 from curation.config import CurateConfig
 from curation.ledger import clip_schema, plan
 from curation.manifest import Manifest, Shard
-from curation.progress import silent
+from curation.progress import Progress, silent
 from curation.scores import scorers_for
 from curation.sources import Source
 
@@ -41,6 +41,11 @@ def found(first: int, count: int) -> list[Source]:
 def name_of(uri: str) -> str:
     """24 hex digits, as of a content."""
     return hashlib.blake2b(uri.encode(), digest_size=12).hexdigest()
+
+
+def identified(uris: Sequence[str], progress: Progress) -> dict[str, tuple[Source, str]]:
+    """What `sources.read_all` says of files that need not exist."""
+    return {uri: (Source(uri, 10_000_000, 1), name_of(uri)) for uri in uris}
 
 
 def make(root: Path, videos: int, clips: int) -> None:
@@ -90,7 +95,7 @@ def in_order(root: Path, count: int, new: int) -> str:
 
 def fresh(root: Path, count: int, new: int) -> str:
     """A run that has everything to do, beside what is there."""
-    with mock.patch.object(sources, "identify", name_of):
+    with mock.patch.object(sources, "read_all", identified):
         left = plan(CONFIG, Manifest(root), scorers_for(CONFIG), found(count, new), silent, [])
     return f"{len(left.tasks)} videos in {len({t.shard for t in left.tasks})} shards are left"
 

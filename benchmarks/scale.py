@@ -43,7 +43,7 @@ def work_of(args: argparse.Namespace) -> Work:
     core_s = seconds * args.decode_s / 600 + clips * args.text_s
     rates = [args.clip_rate, args.coca_rate, args.blip_rate, args.raft_rate] if args.profile == "svd" else []
     shards = videos / args.shard
-    identify = videos * 17  # `sources.identify`: a file's length and 16 blocks
+    identify = footage * 1e6 / args.read_mb + 2 * videos  # `sources.read`: all of a file, its state before and after
     requests = footage * 1e6 / args.read_mb + identify + 4 * shards
     return Work(
         videos,

@@ -242,9 +242,31 @@ def below(place: Path, unreadable: Callable[[OSError], None]) -> list[tuple[str,
     """
     files, where = cast(Any, place).fs, cast(Any, place).path
     files.invalidate_cache(where)
-    found = files.find(where, detail=True, **({"on_error": unreadable} if _walks(files) else {}))
+    found = _walked(files, where, unreadable) if _walks(files) else files.find(where, detail=True)
     states = ((name, _state(found[name] or files.info(name))) for name in sorted(found))
     return [(files.unstrip_protocol(name), *state) for name, state in states]
+
+
+def _walked(files: Any, where: str, unreadable: Callable[[OSError], None]) -> dict[str, dict[str, Any]]:
+    """The objects below a folder by name. (fsspec's own walk keeps silent about subfolders that it cannot list.)"""
+    if not files.isdir(where):
+        return {where: files.info(where)} if files.exists(where) else {}
+    found: dict[str, dict[str, Any]] = {}
+    folders, seen = [where], {where}
+    while folders:
+        try:
+            entries = files.ls(folders.pop(), detail=True)
+        except OSError as error:
+            unreadable(error)
+            continue
+        for entry in entries:
+            name = entry["name"].rstrip("/")
+            if entry["type"] != "directory":
+                found[name] = entry
+            elif name not in seen:
+                seen.add(name)
+                folders.append(name)
+    return found
 
 
 def _walks(files: Any) -> bool:

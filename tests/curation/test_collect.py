@@ -1,5 +1,6 @@
 """A video's rows, gathered from a real pass over it, against the time stamps that PyAV reads in the same file."""
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -106,3 +107,36 @@ def test_rows_have_every_column_of_the_schema_and_no_other(three_shots):
     shard = collected(three_shots)
     for rows, schema in ((shard.videos, VIDEOS), (shard.shots, SHOTS), (shard.clips, pa.schema(CLIP_IDENTITY))):
         assert all(set(row) == set(schema.names) for row in rows)
+
+
+@pytest.mark.parametrize("keeps_times", [False, True])
+def test_a_file_that_changes_while_it_is_decoded_has_no_id_and_no_clips(tmp_path, three_shots, keeps_times):
+    source, video_id = sources.read(str(three_shots))
+    task = Task("s", source, video_id)
+    waiting = Collector([task])
+    reading = VideoPass(source.uri, CurateConfig(videos=source.uri), video_id)
+    clips = [clip_row(clip, Scored()) for clip in reading]
+    with three_shots.open("r+b") as file:
+        file.write(b"x")
+    if keeps_times:
+        os.utime(three_shots, ns=(0, source.modified_ns))
+    for clip in clips:
+        assert waiting.add(source.uri, clip) == []
+    (shard,) = waiting.add(source.uri, end_of(task, reading, [], len(clips)))
+    assert len(clips) > 0
+    assert (shard.clips, shard.shots) == ([], [])
+    (video,) = shard.videos
+    assert (video["status"], video["video_id"], video["clips"]) == ("failed", None, 0)
+    (error,) = shard.errors
+    assert (error["error"], error["video_id"]) == ("ChangedFile", None)
+    assert error["message"].endswith("the file changed while it was read; run again when it is complete")
+
+
+def test_a_file_whose_attributes_change_while_it_is_decoded_keeps_its_clips(three_shots):
+    source, video_id = sources.read(str(three_shots))
+    task = Task("s", source, video_id)
+    reading = VideoPass(source.uri, CurateConfig(videos=source.uri), video_id)
+    clips = [clip_row(clip, Scored()) for clip in reading]
+    three_shots.chmod(0o600)
+    end = end_of(task, reading, [], len(clips))
+    assert (end.video["status"], end.video["video_id"], end.video["revision"]) == ("ok", video_id, source.revision)

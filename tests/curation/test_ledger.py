@@ -283,6 +283,5 @@ def test_the_rows_of_a_moved_file_with_a_former_id_follow_it(former):
 
 
 def test_what_is_measured_anew_has_an_id_of_all_bytes(former):
-    world, path = former
-    _, _, tasks = todo(world, remeasure=True, motion=MotionSettings(fps=4))
+    _, _, tasks = todo(former[0], remeasure=True, motion=MotionSettings(fps=4))
     assert {Path(t.source.uri).stem: len(t.video_id) for t in tasks} == {"a": 24, "b": 24, "c": 24, "large": 32}
