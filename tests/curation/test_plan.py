@@ -125,6 +125,15 @@ def test_a_changed_and_a_moved_file_are_noticed(footage, write_video):
     assert table[0]["clip_id"] not in ids
 
 
+def test_a_run_says_what_its_search_skipped(footage):
+    for name in ("._a.mp4", "a.mp4.part", "notes.odt"):
+        (footage / name).write_bytes(b"x")
+    summary = curate(config(footage))
+    assert sum(summary.skipped.values()) == 3
+    assert any("(.odt 1)" in m and str(footage / "notes.odt") in m for m in summary.messages)
+    assert curate(config(footage)).skipped == summary.skipped
+
+
 def test_other_settings_are_refused_unless_asked_for(footage):
     curate(config(footage))
     other = {"cuts": CutSettings(hard_threshold=4.0)}

@@ -124,7 +124,7 @@ def test_a_folder_that_is_read_only(videos, calm, disk, curate, tmp_path):
         shutil.copyfile(path, disk / path.name)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     assert curate(disk, tmp_path / "out") == (0, "")
-    same(Manifest.find(tmp_path / "out"), calm, but={"uri", "modified_ns", "message"})
+    same(Manifest.find(tmp_path / "out"), calm, but={"uri", "modified_ns", "revision", "message"})
     status, told = curate(videos, disk / "out")
     assert status == 2
     assert f"{disk} cannot be written to (Read-only file system); choose another folder" in told
@@ -239,7 +239,7 @@ def test_files_from_the_past_and_the_future(videos, calm, curate, tmp_path, year
         os.utime(path, (year * YEAR_S, year * YEAR_S))
     assert curate(videos, tmp_path / "out") == (0, "")
     manifest = Manifest.find(tmp_path / "out")
-    same(manifest, calm, but={"modified_ns"})
+    same(manifest, calm, but={"modified_ns", "revision"})
     written = {path: path.stat().st_mtime_ns for path in manifest.root.rglob("*.parquet")}
     assert curate(videos, tmp_path / "out") == (0, "")
     assert {path: path.stat().st_mtime_ns for path in files(manifest.root) if path.suffix == ".parquet"} == written

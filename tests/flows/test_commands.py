@@ -1,9 +1,10 @@
-"""What commands print of training, and that it leads on."""
+"""What commands print of curation and training, and that it leads on."""
 
 import shlex
 
 import pytest
 
+from curation.plan import CurationSummary
 from flows import cli, commands
 from flows.options import parse
 from training.config import SampleConfig, TrainStagedConfig
@@ -62,3 +63,13 @@ def test_a_loss_of_one_window_is_no_course(capsys: pytest.CaptureFixture[str]):
     assert "->" not in capsys.readouterr().out.splitlines()[-2].partition("0.4000")[0]
     commands.show_stages([stage()])
     assert "0.5000 -> 0.2500" in capsys.readouterr().out
+
+
+def test_a_curation_says_what_its_search_skipped(capsys: pytest.CaptureFixture[str]):
+    summary = CurationSummary("out", "out/manifest", videos=1, skipped={"broken link": 2, "not a regular file": 1})
+    summary.messages = ["skipped 2: broken link; for example '/a.mp4', '/b.mp4'"]
+    commands.show_curation(summary)
+    out = capsys.readouterr().out
+    assert "files and folders skipped" in out
+    assert "3" in next(line for line in out.splitlines() if "skipped" in line)
+    assert "'/b.mp4'" in out

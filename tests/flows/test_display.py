@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from curation.progress import detailed
 from flows import display
 
 
@@ -29,6 +30,16 @@ def test_a_long_phase_is_heard_of(monkeypatch: pytest.MonkeyPatch):
     for done in range(9):
         show("measuring", done, 100)
     assert out.getvalue().splitlines() == ["measuring: 0/100", "measuring: 4/100", "measuring: 8/100"]
+
+
+def test_a_detail_that_changes_begins_no_phase():
+    lines, terminal = io.StringIO(), Terminal()
+    for out in (lines, terminal):
+        with display.progress(out) as show:
+            for done in range(4):
+                show(detailed("hashing", f"{100 * done} MB/s"), done, 3)
+    assert lines.getvalue().splitlines() == ["hashing · 0 MB/s: 0/3", "hashing · 300 MB/s: 3/3"]
+    assert terminal.getvalue().rpartition("hashing · 300 MB/s")[0].count("300 MB/s") == 0
 
 
 def test_a_terminal_gets_one_bar_a_phase_and_no_markup():
