@@ -129,7 +129,8 @@ def end_of(video: Task, reading: VideoPass | None, failures: Failures, clips: in
     """The end of a video of which `clips` were made; `failures` are those that stopped it. The clips are void if the
     file changed while it was decoded."""
     source = video.source
-    void = reading is not None and sources.changed(source, video.video_id)
+    was_read = video.problem is None and (reading is not None or bool(failures))
+    void = was_read and sources.changed(source, video.video_id)
     if void:
         failures = [(None, Failure("decode", "ChangedFile", f"{source.uri}: {sources.CHANGED}"))]
     row: dict[str, Any] = {

@@ -322,11 +322,11 @@ def _digest(path: Path) -> str:
     if blob.parent.name == "blobs" and len(blob.name) == 64:
         return blob.name  # the hub's cache names large files by their sha256
     stat = blob.stat()
-    return _hash_file(blob, stat.st_size, stat.st_mtime_ns)
+    return _hash_file(blob, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 @lru_cache(maxsize=64)
-def _hash_file(path: Path, size: int, mtime_ns: int) -> str:
+def _hash_file(path: Path, size: int, mtime_ns: int, ctime_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -132,6 +132,15 @@ def test_a_file_that_changes_while_it_is_decoded_has_no_id_and_no_clips(tmp_path
     assert error["message"].endswith("the file changed while it was read; run again when it is complete")
 
 
+def test_a_file_that_changes_and_cannot_be_decoded_is_a_changed_one(three_shots):
+    source, video_id = sources.read(str(three_shots))
+    task = Task("s", source, video_id)
+    three_shots.write_bytes(b"half")
+    end = end_of(task, None, [(None, Failure("open", "UnreadableVideo", "not a video"))], 0)
+    assert end.video["video_id"] is None
+    assert end.failures[0][1].error == "ChangedFile"
+
+
 def test_a_file_whose_attributes_change_while_it_is_decoded_keeps_its_clips(three_shots):
     source, video_id = sources.read(str(three_shots))
     task = Task("s", source, video_id)
