@@ -48,9 +48,12 @@ VERSION_1 = {
 }  # fmt: skip
 TODAY = {"videos": VIDEOS, "shots": SHOTS, "errors": ERRORS}
 ADDED = {
-    "videos": {"revision", "first_pts", "time_base_num", "time_base_den"},
+    "videos": {
+        "first_pts", "time_base_num", "time_base_den", "revision", "mirrored", "interlaced", "color_primaries",
+        "color_transfer", "color_matrix", "color_range",
+    },
     "clips": {"start_pts", "end_pts", "begins_with", "ends_with"},
-}
+}  # fmt: skip
 
 
 def value(kind: pa.DataType, i: int):
