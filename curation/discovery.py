@@ -15,7 +15,8 @@ from curation.sources import Source
 SUFFIXES = frozenset(
     """.264 .265 .360 .3g2 .3gp .amv .apng .asf .av1 .avc .avi .divx .dv .dvr-ms .evo .f4v .flv .gif .h264 .h265 .hevc
     .insv .ismv .ivf .m1v .m2p .m2t .m2ts .m2v .m4v .mj2 .mk3d .mkv .mod .mov .mp2v .mp4 .mp4v .mpe .mpeg .mpegts .mpg
-    .mpv .mpv2 .mts .mxf .nut .obu .ogm .ogv .ogx .qt .rm .rmvb .tod .tp .trp .ts .vob .webm .wmv .wtv .xvid .y4m""".split()
+    .mpv .mpv2 .mts .mxf .nut .obu .ogm .ogv .ogx .qt .rm .rmvb .tod .tp .trp .ts .vob .webm .wmv
+    .wtv .xvid .y4m""".split()
 )
 """A folder is searched for these. A path that is given by itself or by a list is tried whatever its suffix."""
 
