@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,9 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import store
+from curation import export as module
+from curation import sources, store
 from curation.clip_file import ClipFile, reencode
-from curation.clip_source import Piece, Stopped
+from curation.clip_source import ClipError, Piece, Stopped
 from curation.clips import Splitter, clip_id
 from curation.config import ClipSettings, ExportConfig
 from curation.errors import CurationError
@@ -497,3 +499,31 @@ def test_awkward_footage_is_exported_whole(shared_videos: Path, tmp_path: Path, 
     for row in rows:
         made = json.loads((out / f"{row['clip_id']}.json").read_text())["file"]
         assert opencv_frames(out / f"{row['clip_id']}.mp4") == made["frames"]
+
+
+def test_a_video_that_changes_while_a_clip_is_cut_out_fails_the_clip(
+    rows: list[dict], tmp_path: Path, two_shots: Path, monkeypatch: pytest.MonkeyPatch
+):
+    film = tmp_path / "film.mp4"
+    shutil.copy(two_shots, film)
+    cut = module._cut
+
+    def interrupted(path: str, *args: object) -> object:
+        made = cut(path, *args)
+        film.write_bytes(film.read_bytes() + b"\0")
+        return made
+
+    monkeypatch.setattr(module, "_cut", interrupted)
+    with pytest.raises(ClipError, match="has changed since it was curated"):
+        module.cut_out({**rows[0], "uri": str(film)}, config("unused", tmp_path / "out", mode="reencode"))
+
+
+def test_a_file_in_its_recorded_state_is_not_hashed_again(
+    rows: list[dict], tmp_path: Path, two_shots: Path, monkeypatch: pytest.MonkeyPatch
+):
+    state, video_id = sources.read(str(two_shots))
+    video = {"uri": state.uri, "video_id": video_id, "size_bytes": state.size, "modified_ns": state.modified_ns}
+    films = Manifest(tmp_path / "films")
+    films.commit(Shard("a", [video | {"revision": state.revision}], [], [], rows), pa.schema(CLIP_IDENTITY))
+    monkeypatch.setattr(sources, "identify", lambda uri: pytest.fail(f"{uri} was hashed"))
+    assert module._contents(str(films.root)).hold(state.uri, video_id)
