@@ -68,7 +68,7 @@ def copy(
         raise ClipError("does not start on a keyframe")
     start, end = piece.start_pts, piece.end_pts
     if start is None or end is None:
-        raise ClipError("its frames cannot be found by their time stamps")
+        raise ClipError("its frames cannot be found by their time stamps; re-encode it")
     first = first_frame(piece)
     if plain and (first.picture.interlaced_frame or not first.color.is_plain_sdr):
         raise ClipError("its frames are interlaced, HDR or wide-gamut")

@@ -24,8 +24,8 @@ MAX_PIXELS = 1 << 26  # 8192 x 8192: one frame takes 200 MB and more, and a deco
 # Playlists, file lists and session descriptions are left out: they make libav open what their author chose. Formats of
 # images and texts are left out: libav makes videos of one frame of them.
 _OPTIONS = {
-    "format_whitelist": "apng,asf,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,"
-    "rm,wtv,yuv4mpegpipe",
+    "format_whitelist": "apng,asf,avi,dv,flv,gif,gxf,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,"
+    "ogg,rm,wtv,yuv4mpegpipe",
     "protocol_whitelist": "file",
     "max_pixels": str(MAX_PIXELS),
 }

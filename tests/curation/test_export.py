@@ -26,7 +26,7 @@ from curation import export as module
 from curation import sources, store
 from curation.clip_file import ClipFile, reencode
 from curation.clip_source import ClipError, Piece, Stopped
-from curation.clips import Splitter, clip_id
+from curation.clips import Splitter, clip_id, stamps
 from curation.config import ClipSettings, ExportConfig
 from curation.errors import CurationError
 from curation.export import export
@@ -54,6 +54,7 @@ def rows_of(path: Path, max_length_s: float = 1.0) -> list[dict]:
     frames = [(f.time, f.keyframe) for f in decoder]
     duration, video_id = decoder.info.duration, identify(str(path))
     assert duration is not None
+    stream = {name: getattr(decoder.info, name) for name in ("first_pts", "time_base_num", "time_base_den")}
     settings = ClipSettings(min_length_s=0.5, max_length_s=max_length_s, max_snap_s=0.3)
     spans = Splitter(0.0, settings).take([t for t, key in frames if key], duration, True)
     rows = []
@@ -76,6 +77,7 @@ def rows_of(path: Path, max_length_s: float = 1.0) -> list[dict]:
                 "shot": 0,
                 "start": span.start,
                 "end": span.end,
+                **stamps({"start": span.start, "end": span.end}, stream),
                 "start_frame": inside[0],
                 "frames": len(inside),
                 "fps": len(inside) / (span.end - span.start),
