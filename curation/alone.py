@@ -21,7 +21,7 @@ from typing import Any
 from curation.collect import Task, clip_row, end_of
 from curation.config import CurateConfig
 from curation.engine import VideoPass
-from curation.errors import CurationError, UnreadableVideo
+from curation.errors import CurationError, UnreadableVideo, in_words
 from curation.scores.base import Failure, Scorer, run_scorer
 
 ATTEMPTS = 2  # the one that took a worker along, and this one
@@ -124,7 +124,12 @@ def _measured(video: Task, config: CurateConfig, scorers: Sequence[Scorer]) -> l
         except UnreadableVideo as error:
             failures = [(None, Failure(error.step, type(error).__name__, str(error), ATTEMPTS))]
         except Exception as error:  # noqa: BLE001 - a decoder may raise anything; it becomes this video's error row
-            failures = [(None, Failure("decode", type(error).__name__, f"{video.source.uri}: {error}"[:500], ATTEMPTS))]
+            failures = [
+                (
+                    None,
+                    Failure("decode", type(error).__name__, f"{video.source.uri}: {in_words(error)}"[:500], ATTEMPTS),
+                )
+            ]
     return [*rows, end_of(video, reading, failures, len(rows))]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from curation import sources, store
-from curation.errors import CurationError
+from curation.errors import CurationError, in_words
 from curation.sources import Source
 
 SUFFIXES = frozenset(
@@ -99,7 +99,7 @@ def _find_on_store(videos: str, skipped: Skipped) -> list[Source]:
         try:
             content = root.read_bytes()
         except OSError as error:
-            raise CurationError(f"videos: {videos!r} cannot be read: {error}") from error
+            raise CurationError(f"videos: {videos!r} cannot be read: {in_words(error)}") from error
         return _listed(videos, content, root.parent)
 
     def unreadable(error: OSError) -> None:
@@ -108,7 +108,7 @@ def _find_on_store(videos: str, skipped: Skipped) -> list[Source]:
     try:
         found = [Source(*entry) for entry in store.below(root, unreadable)]
     except OSError as error:
-        raise CurationError(f"videos: {videos!r} cannot be listed: {error}") from error
+        raise CurationError(f"videos: {videos!r} cannot be listed: {in_words(error)}") from error
     if len(found) == 1 and store.is_object(root, found[0].uri):
         return found
     names = {source.uri for source in found}

@@ -21,6 +21,7 @@ from curation.progress import Progress
 from curation.rescore import Difference, Kept, difference, structure
 from curation.schema import CLIP_IDENTITY, SCHEMA_VERSION, VERSION_KEY, definition_of, score_field
 from curation.scores.base import Scorer, columns_of
+from curation.video.decoder import READER
 
 _DIGEST = 64  # hex digits of a sha256
 _NOT_MEASURING = {
@@ -53,11 +54,12 @@ class Plan:
 
 
 def measuring(config: CurateConfig) -> dict[str, Any]:
-    """What clips and numbers depend on: the settings that the chosen methods read, the cut network, its rules."""
+    """What clips and numbers depend on: the settings that the chosen methods read, the cut network, its rules, the
+    reader."""
     exclude: dict[str, Any] = dict.fromkeys(_NOT_MEASURING, True)
     said = config.model_dump(mode="json", exclude=exclude | _unread(config))
     said["cuts"] |= {"network_sha256": weights_sha256(), "rules": RULES}
-    return said
+    return said | {"reader": READER}
 
 
 def _unread(config: CurateConfig) -> dict[str, set[str]]:
@@ -67,6 +69,8 @@ def _unread(config: CurateConfig) -> dict[str, set[str]]:
         unread["text"] = set(TextSettings.model_fields) - {"enabled"}
     elif config.text.method != "light":
         unread["text"] = {"check_every", "canvas_px"} if config.text.method == "cascade" else {"check_every"}
+    if config.text.enabled and not config.text.recognise:
+        unread.setdefault("text", set()).add("languages")
     if config.motion.method != "raft":
         unread["motion"] = {"raft_weights"}
     if config.clips.stride_s is not None:

@@ -32,7 +32,7 @@ from curation.collect import Collector, Failures, Task, clip_row, end_of
 from curation.config import CurateConfig
 from curation.duplicates import table as duplicates
 from curation.engine import Clip, VideoPass
-from curation.errors import CurationError, UnreadableVideo
+from curation.errors import CurationError, UnreadableVideo, in_words
 from curation.ledger import Plan, plan
 from curation.manifest import Manifest, Shard
 from curation.progress import Progress, silent
@@ -234,7 +234,7 @@ def _read(row: dict[str, Any], config: CurateConfig, threads: int, last: bool) -
     except UnreadableVideo as error:
         failures = [(None, Failure(error.step, type(error).__name__, str(error)))]
     except Exception as error:  # noqa: BLE001 - a decoder may raise anything; it becomes this video's error row
-        failures = [(None, Failure("decode", type(error).__name__, f"{uri}: {error}"[:500]))]
+        failures = [(None, Failure("decode", type(error).__name__, f"{uri}: {in_words(error)}"[:500]))]
     yield {"uri": uri, "payload": pickle.dumps(end_of(video, reading, failures, sent), protocol=5)}
 
 

@@ -36,6 +36,8 @@ from curation.video.frame import Frame
 from curation.video.geometry import Geometry, Shape, geometry_of
 from curation.video.timeline import LONGEST_STILL_S, Placed, Stamped, Timeline
 
+READER = 2
+"""Counted up when the same footage gives other frames, times or colors."""
 _EARLIER_S = 1.0  # a transport stream is sought by when packets come, which is before their frames are shown
 _MOST_THREADS = 16  # libav's, as it limits itself: each holds frames
 _GIF_LEAST_TICKS, _GIF_DEFAULT_TICKS = 2, 10  # browsers show a GIF's frames of less than 20 ms for 100 ms
