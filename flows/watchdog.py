@@ -31,7 +31,7 @@ def watched(home: Path) -> Iterator[Path]:
         A scratch folder with a short path, removed when all of them have ended.
     """
     mark = f"{_prefix(home)}{secrets.token_hex(8)}"
-    scratch = tempfile.mkdtemp(prefix="rushes-")
+    scratch = tempfile.mkdtemp(prefix="rushes-serve-")
     command = [sys.executable, "-m", "flows.watchdog", mark, scratch]
     # A session of its own: Ctrl-C in the terminal must not reach the watchdog.
     watchdog = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
