@@ -262,7 +262,7 @@ def test_no_page_requests_another_host(server: Server, browser: Browser, name: s
     for path in PAGES if name == "127.0.0.1" else ["/", "/deployments"]:
         page.goto(base + path.replace("ID", made), wait_until="networkidle")
         if "docs" not in path and "redoc" not in path:
-            page.get_by_role("link", name="Deployments").first.wait_for()
+            page.get_by_text("Deployments").first.wait_for()
         photograph(page, f"{name}{path.replace('/', '-')}")
     page.goto(f"{base}/deployments")
     page.get_by_text("curate").first.wait_for()
