@@ -7,10 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from flows.serve import free_port
+from tests.end_to_end.test_browser import bikes
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -39,11 +41,12 @@ class Serve:
     def left(self) -> list[str]:
         """The command lines of its processes, without those that are ending within our patience."""
         until = time.monotonic() + PATIENCE_S
-        while (found := self._processes()) and time.monotonic() < until:
+        while (found := self.running()) and time.monotonic() < until:
             time.sleep(0.2)
         return found
 
-    def _processes(self) -> list[str]:
+    def running(self) -> list[str]:
+        """The command lines of its processes."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -97,4 +100,21 @@ def test_ctrl_c_at_any_time(tmp_path: Path, delay_s: float):
     serve = Serve(tmp_path, free_port(), "--no-ray")
     time.sleep(delay_s)
     assert serve.end() in {0, 130, -signal.SIGINT}
+    assert serve.left() == []
+
+
+@pytest.mark.slow
+def test_sigkill_ends_a_flow_run_too(tmp_path: Path):
+    port = free_port()
+    serve = Serve(tmp_path, port, "--cpus", "1")
+    serve.wait_for("is served")
+    api = f"http://127.0.0.1:{port}/api/deployments"
+    made = httpx.get(f"{api}/name/curate/local", timeout=60).json()
+    config = {"videos": str(bikes()), "out": str(tmp_path / "out")}
+    reply = httpx.post(f"{api}/{made['id']}/create_flow_run", json={"parameters": {"config": config}}, timeout=60)
+    assert reply.status_code == 201
+    serve.wait_for("Beginning flow run")
+    assert any("prefect" in command for command in serve.running())
+    serve.process.kill()
+    serve.process.wait()
     assert serve.left() == []
