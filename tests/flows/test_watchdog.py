@@ -60,7 +60,7 @@ def test_an_ordinary_end_waits_for_all_of_them(tmp_path: Path):
 
 
 def test_the_next_start_ends_what_even_the_watchdog_left(tmp_path: Path):
-    mine, mine_started, _ = start(tmp_path / "mine")
+    mine, mine_started, scratch = start(tmp_path / "mine")
     other, other_started, _ = start(tmp_path / "other")
     for guard in psutil.Process(mine.pid).children():
         if "flows.watchdog" in guard.cmdline():
@@ -69,6 +69,7 @@ def test_the_next_start_ends_what_even_the_watchdog_left(tmp_path: Path):
     mine.wait()
     assert all(p.is_running() for p in mine_started)
     watchdog.end_leftovers(tmp_path / "mine")
+    scratch.rmdir()  # only the watchdog removes it
     assert gone(mine_started)
     assert all(p.is_running() for p in other_started)
     other.kill()
