@@ -4,24 +4,24 @@ Three things run: the server (SQLite in PREFECT_HOME) and Ray as children in pro
 process Prefect's runner, which starts flow runs. Leaving ends exactly these and whatever they started.
 """
 
-import asyncio
 import contextlib
+import fcntl
 import os
 import secrets
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
-from flows import environment
+from flows import environment, watchdog
+from flows import server as prefect_server
 from flows.config import FlowName, Schedule, ServeConfig
 from flows.options import UsageError, explain
 from flows.process import ProcessGroup
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from prefect import Flow
     from prefect.deployments.runner import RunnerDeployment
 
-HOST = "127.0.0.1"
+HOST = prefect_server.HOST
 RAY_ATTEMPTS = 3
 DEPLOYMENT = "local"
 FLOWS = {
@@ -55,30 +55,74 @@ def serve(config: ServeConfig) -> None:
         StartError: The server or Ray did not start, or died later.
     """
     home = environment.prepare()
-    running = environment.find_served(home)
-    if running:
-        raise UsageError(
-            f"already served at {running.api.removesuffix('/api')} by process {running.pid}; stop it first"
-        )
-    check_port_free(config.port)
-    # Before Prefect is imported, which checking the schedules does: it reads both once.
     home.mkdir(parents=True, exist_ok=True)
-    api = os.environ["PREFECT_API_URL"] = f"http://{HOST}:{config.port}/api"
-    check_schedules(config.schedules)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_sigterm_interrupts())
+        interrupts = stack.enter_context(Interrupts())
+        stack.enter_context(hold(home))
+        watchdog.end_leftovers(home)
+        check_port_free(config.port)
+        # Before Prefect is imported, which checking the schedules does: it reads both once.
+        api = os.environ["PREFECT_API_URL"] = f"http://{HOST}:{config.port}/api"
+        check_schedules(config.schedules)
+        interrupts.check()
+        scratch = stack.enter_context(watchdog.watched(home))
         server = stack.enter_context(_server(config.port, home, config.start_timeout_s))
+        interrupts.check()
         ray, address, token = None, None, None
         if config.ray:
             token = _write_token(home)
-            ray, address = stack.enter_context(_ray(config, home, token))
+            ray, address = stack.enter_context(_ray(config, home, token, scratch))
         served = environment.Served(api, address, str(token) if token else None, os.getpid())
         if address and token:
             os.environ["RAY_ADDRESS"] = address
             environment.use_ray_token(token)
         environment.announce(home, served)
         stack.callback(environment.withdraw, home)
+        interrupts.check()
         _run_deployments(config, {"server": server, **({"ray": ray} if ray else {})}, home)
+
+
+class Interrupts:
+    """SIGINT and SIGTERM raise KeyboardInterrupt, and `check` raises it again where a library has swallowed it."""
+
+    def __enter__(self) -> Self:
+        self._asked = False
+        self._before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal has come."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def hold(home: Path) -> Iterator[None]:
+    """Lock the home for this process. The kernel releases the lock when the process ends in any way.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    with (home / "serve.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            running = environment.find_served(home)
+            where = f"served from {home}" if running is None else f"served at {running.api.removesuffix('/api')}"
+            raise UsageError(f"already {where} by process {file.read()}; stop it first") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def check_port_free(port: int) -> None:
@@ -158,64 +202,32 @@ def _clock(schedule: Schedule, parameters: dict[str, Any]) -> Any:
 
 def _run_deployments(config: ServeConfig, children: dict[str, ProcessGroup], home: Path) -> None:
     """Serve the deployments until interrupted. Raises StartError when a child dies meanwhile."""
-    from prefect.runner import Runner
+    from flows import runner
 
-    dead: list[str] = []
-    made = deployments(config)
+    def dead() -> str | None:
+        return next((name for name, child in children.items() if child.process.poll() is not None), None)
 
-    async def run() -> None:
-        loop, main, stopping = asyncio.get_running_loop(), asyncio.current_task(), []
-
-        class StoppableRunner(Runner):
-            """Prefect's own handler forgets to wait for the runs that it cancels."""
-
-            def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
-                loop.call_soon_threadsafe(stop)
-
-        runner = StoppableRunner(limit=config.concurrent_runs, pause_on_shutdown=True)
-
-        def stop() -> None:
-            """Cancel the runs, which lets training write its checkpoint; asked again, insist."""
-            if stopping and main:
-                main.cancel()
-            print("stopping", flush=True)
-            stopping.append(loop.create_task(runner.astop()))
-
-        async def watch() -> None:
-            while not dead:
-                await asyncio.sleep(2.0)
-                dead.extend(name for name, child in children.items() if child.process.poll() is not None)
-            stop()
-
-        for deployment in made:
-            await runner.aadd_deployment(deployment)
+    def ready() -> None:
         print(f"Rushes is served at http://{HOST}:{config.port} (logs in {home}); Ctrl-C stops it", flush=True)
-        loop.add_signal_handler(signal.SIGINT, stop)
-        watcher = loop.create_task(watch())
-        try:
-            await runner.start()
-        finally:
-            watcher.cancel()
 
-    with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(run())
-    if dead:
-        raise StartError(f"{dead[0]} ended by itself; see {home / dead[0]}.log")
+    failed = runner.run(deployments(config), limit=config.concurrent_runs, ready=ready, failed=dead)
+    if failed:
+        raise StartError(f"{failed} ended by itself; see {home / failed}.log")
 
 
 @contextlib.contextmanager
 def _server(port: int, home: Path, timeout_s: float) -> Iterator[ProcessGroup]:
     api = f"http://{HOST}:{port}/api"
-    env = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | {"PREFECT_UI_API_URL": api}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    with ProcessGroup(command, env=env, log=home / "server.log", grace_s=10.0) as server:
+    env = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | prefect_server.settings(port)
+    command = [sys.executable, "-m", "flows.server", str(port)]
+    with ProcessGroup(command, env=env, log=home / "server.log", grace_s=10.0) as child:
         print("starting Prefect's server (up to half a minute the first time)", flush=True)
-        _wait(server, lambda: environment.answers(api), timeout_s, "Prefect's server")
-        yield server
+        _wait(child, lambda: environment.answers(api), timeout_s, "Prefect's server")
+        yield child
 
 
 @contextlib.contextmanager
-def _ray(config: ServeConfig, home: Path, token: Path) -> Iterator[tuple[ProcessGroup, str]]:
+def _ray(config: ServeConfig, home: Path, token: Path, scratch: Path) -> Iterator[tuple[ProcessGroup, str]]:
     env = dict(os.environ)
     env.pop("RAY_ADDRESS", None)
     environment.use_ray_token(token, env)
@@ -223,11 +235,9 @@ def _ray(config: ServeConfig, home: Path, token: Path) -> Iterator[tuple[Process
     for attempt in range(1, RAY_ATTEMPTS + 1):  # its start has a fixed wait of 30 s that a busy machine can exceed
         port = free_port()
         with contextlib.ExitStack() as stack:
-            # Unix socket paths are limited to 107 bytes, so the session cannot live in a deep home.
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="rushes-ray-", ignore_cleanup_errors=True))
             command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
             command += [f"--node-ip-address={HOST}", f"--port={port}", "--include-dashboard=false"]
-            command += ["--disable-usage-stats", f"--temp-dir={scratch}"]
+            command += ["--disable-usage-stats", f"--temp-dir={scratch / str(attempt)}"]
             command += [f"--num-cpus={config.cpus}"] if config.cpus else []
             log = home / "ray.log"
             ray = stack.enter_context(ProcessGroup(command, env=env, log=log, grace_s=3.0))
@@ -267,17 +277,3 @@ def _write_token(home: Path) -> Path:
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
         out.write(secrets.token_hex(32))
     return file
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Until the runner has its own handler, SIGTERM must end the children too: take it for Ctrl-C."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,73 +1,21 @@
-"""The inspector's HTTP: previews by row number, videos by their content's hash with range requests, and who may ask."""
+"""The inspector's HTTP: previews by row number, and videos by their content's hash with range requests."""
 
 import mimetypes
 import re
 import socket
-from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from curation import store
 from curation.browse.clips import Clips, Videos
+from curation.browse.guard import LocalOnly
 from curation.errors import CurationError
 
 HOST = "127.0.0.1"
 _PART = 4 << 20
-_NAMES = {"127.0.0.1", "localhost"}
 _MIME = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
-_SAFE = {
-    "content-security-policy": (
-        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; media-src 'self'; font-src 'self' data:; connect-src 'self'; "
-        "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
-
-
-class LocalOnly:
-    """Refuses whoever was sent here by another site, for HTTP and WebSockets.
-
-    A page elsewhere can have its own name resolve to 127.0.0.1 (DNS rebinding): the Host header then carries that name.
-    It can also open a socket or send a request across sites: the Origin header then is not ours.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in {"http", "websocket"}:
-            await self.app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        host, origin = headers.get("host", ""), headers.get("origin")
-        if _name(host) not in _NAMES or (origin is not None and origin != f"http://{host}"):
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008})
-            else:
-                await Response("this page is served to this machine alone", 403)(scope, receive, send)
-            return
-
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                fresh = [(k.encode(), v.encode()) for k, v in _SAFE.items()]
-                message["headers"] = [*message.get("headers", ()), *fresh]
-            await send(message)
-
-        await self.app(scope, receive, guarded)
-
-
-def _name(host: str) -> str:
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def application(clips: Clips, videos: Videos) -> FastAPI:

@@ -3,6 +3,7 @@
 With RUSHES_SCREENSHOTS=DIR the pages are photographed into DIR.
 """
 
+import http.server
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from flows.config import FlowName
 from flows.serve import free_port
@@ -93,14 +95,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def page(server: Server) -> Iterator[Page]:
+def browser() -> Iterator[Browser]:
+    """A browser for which two more names lead to this computer."""
+    rules = "MAP evil.example 127.0.0.1, MAP localhost 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    args = [arg for arg in QUIET if "host-resolver-rules" not in arg] + [f"--host-resolver-rules={rules}"]
     with sync_playwright() as playwright:
         path = shutil.which("chromium") or shutil.which("chromium-browser")
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(60_000)
-        yield page
+        browser = playwright.chromium.launch(executable_path=path, args=args)
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Page:
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(60_000)
+    return page
 
 
 def wait(ready: Any, timeout_s: float, server: Server) -> None:
@@ -185,6 +195,104 @@ def test_a_pipeline_started_from_the_form_completes_and_shows_its_artifacts(serv
     for name in ("manifest/clips", "selection/clips.parquet", "report.html", "sample.mp4", "sample.gif"):
         assert (out / name).exists()
     assert outside == []
+
+
+PAGES = """/ /dashboard /runs /flows /deployments /deployments/deployment/ID /deployments/deployment/ID/run /artifacts
+/blocks /blocks/catalog /variables /automations /events /work-pools /concurrency-limits /settings
+/v2 /v2/ /v2/dashboard /v2/runs /v2/deployments /v2/settings /docs /redoc /api/docs /api/redoc""".split()
+
+# A script of another site tries to start a run in every way that a browser offers, and to read answers.
+ATTACK = """async ([base, create]) => {
+    const body = JSON.stringify({name: 'foreign'}), json = {'content-type': 'application/json'}, got = {}
+    const tries = {
+        json: () => fetch(create, {method: 'POST', headers: json, body}),
+        simple: () => fetch(create, {method: 'POST', mode: 'no-cors', body}),
+        untyped: () => fetch(create, {method: 'POST', mode: 'no-cors', body: new Blob([body])}),
+        read: () => fetch(base + '/api/admin/settings'),
+        socket: () => new Promise((done, failed) => {
+            const socket = new WebSocket(base.replace('http', 'ws') + '/api/events/in')
+            socket.onopen = done
+            socket.onerror = failed
+        }),
+    }
+    for (const [name, attempt] of Object.entries(tries)) {
+        try { const reply = await attempt(); got[name] = reply && reply.type === 'opaque' ? 'opaque' : 'readable' }
+        catch { got[name] = 'refused' }
+    }
+    navigator.sendBeacon(create, new Blob([body]))
+    const form = Object.assign(document.createElement('form'), {method: 'post', enctype: 'text/plain', action: create})
+    form.append(Object.assign(document.createElement('input'), {name: '{"name": "foreign", "x": "', value: '"}'}))
+    document.body.append(form)
+    setTimeout(() => form.submit(), 0)
+    return got
+}"""
+
+
+class Blank(http.server.BaseHTTPRequestHandler):
+    """An empty page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<title>foreign</title>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def foreign() -> Iterator[int]:
+    """The port of another site on this computer."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Blank) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        yield site.server_port
+        site.shutdown()
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_no_page_requests_another_host(server: Server, browser: Browser, name: str):
+    base = server.base.replace("127.0.0.1", name)
+    outside, errors = [], []
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.on("request", lambda r: None if r.url.startswith((base, "data:", "blob:")) else outside.append(r.url))
+    page.on("websocket", lambda s: None if s.url.startswith(base.replace("http", "ws")) else outside.append(s.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    made = deployment(server, "curate")["id"]
+    for path in PAGES if name == "127.0.0.1" else ["/", "/deployments"]:
+        page.goto(base + path.replace("ID", made), wait_until="networkidle")
+        if "docs" not in path and "redoc" not in path:
+            page.get_by_text("Deployments").first.wait_for()
+        photograph(page, f"{name}{path.replace('/', '-')}")
+    page.goto(f"{base}/deployments")
+    page.get_by_text("curate").first.wait_for()
+    page.close()
+    assert outside == []
+    assert errors == []
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "evil.example"])
+def test_a_page_of_another_origin_cannot_use_the_api(server: Server, browser: Browser, foreign: int, name: str):
+    create = f"{server.base}/api/deployments/{deployment(server, 'select')['id']}/create_flow_run"
+    before = server.ask("flow_runs/count", {})
+    page = browser.new_page()
+    page.goto(f"http://{name}:{foreign}/")
+    got = page.evaluate(ATTACK, [server.base, create])
+    # The browser reports no more of an opaque answer than that there was one.
+    refused = {"json": "refused", "read": "refused", "socket": "refused"}
+    assert {key: got[key] for key in refused} == refused
+    assert "readable" not in got.values()
+    page.wait_for_timeout(500)
+    page.close()
+    assert server.ask("flow_runs/count", {}) == before
+
+
+def test_a_name_that_another_site_points_here_is_refused(server: Server, browser: Browser):
+    page = browser.new_page()
+    reply = page.goto(f"{server.base.replace('127.0.0.1', 'evil.example')}/api/health")
+    assert reply
+    assert reply.status == 403
+    page.close()
 
 
 def test_only_this_machine_can_connect(server: Server):

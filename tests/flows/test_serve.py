@@ -1,5 +1,8 @@
 """What `rushes serve` refuses before it starts anything. A whole server is in tests/end_to_end."""
 
+import contextlib
+import os
+import signal
 import socket
 import stat
 from pathlib import Path
@@ -57,6 +60,24 @@ def test_the_token_is_fresh_and_only_for_this_user(tmp_path: Path):
     assert stat.S_IMODE(first.stat().st_mode) == 0o600
     assert len(text) == 64
     assert serve._write_token(tmp_path / "home").read_text() != text
+
+
+def test_a_home_is_held_by_one_process_and_a_stale_number_does_not_matter(tmp_path: Path):
+    (tmp_path / "serve.lock").write_text("1")  # process 1 runs, and never held the lock
+    taken = f"already served from {tmp_path} by process {os.getpid()}; stop it"
+    with serve.hold(tmp_path), pytest.raises(UsageError, match=taken):
+        serve.hold(tmp_path).__enter__()
+    with serve.hold(tmp_path):
+        pass
+
+
+def test_an_interrupt_that_a_library_swallows_is_raised_again():
+    with serve.Interrupts() as interrupts:
+        interrupts.check()
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
 
 
 def test_deployments_carry_their_schedules():

@@ -1,0 +1,89 @@
+"""Prefect's runner, which starts the flow runs of `rushes serve`, and how it stops."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(
+    deployments: "list[RunnerDeployment]", *, limit: int, ready: Callable[[], None], failed: Callable[[], str | None]
+) -> str | None:
+    """Serve deployments until SIGINT, SIGTERM or a failure. Return the failure.
+
+    The first signal cancels the flow runs, which lets training write its checkpoint. The second one abandons them.
+
+    Args:
+        deployments: What the runner polls for.
+        limit: How many flow runs run at a time.
+        ready: Called when every deployment is registered.
+        failed: Polled while the runner runs. A name that it returns stops the runner.
+    """
+    failures: list[str] = []
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(_run(deployments, limit, ready, failed, failures))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return failures[0] if failures else None
+
+
+async def _run(
+    deployments: "list[RunnerDeployment]",
+    limit: int,
+    ready: Callable[[], None],
+    failed: Callable[[], str | None],
+    failures: list[str],
+) -> None:
+    from prefect.runner import Runner
+
+    loop, main = asyncio.get_running_loop(), asyncio.current_task()
+    assert main
+    stopping: list[asyncio.Task[None]] = []
+
+    class StoppableRunner(Runner):
+        """Prefect's own handler does not wait for the flow runs that it cancels."""
+
+        def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
+            loop.call_soon_threadsafe(stop)
+
+    runner = StoppableRunner(limit=limit, pause_on_shutdown=True)
+
+    async def end_runs() -> None:
+        try:
+            await runner.astop()
+        except Exception:
+            main.cancel()
+            raise
+
+    def stop() -> None:
+        print("stopping", flush=True)
+        if runner.started and not stopping:
+            stopping.append(loop.create_task(end_runs()))
+        else:  # there is no flow run yet, or the user asked again
+            main.cancel()
+
+    async def watch() -> None:
+        while (failure := failed()) is None:
+            await asyncio.sleep(2.0)
+        failures.append(failure)
+        stop()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop)
+    for deployment in deployments:
+        await runner.aadd_deployment(deployment)
+    ready()
+    watcher = loop.create_task(watch())
+    try:
+        await runner.start()
+    finally:
+        watcher.cancel()
