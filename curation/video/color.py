@@ -73,19 +73,19 @@ _REFUSED = {
 }
 
 _WHITE_NITS = 203.0
-"""Luminance of diffuse white in HDR, which becomes SDR white (ITU-R BT.2408, table 1)."""
+"""Luminance of HDR diffuse white, which is mapped to SDR white (ITU-R BT.2408, table 1)."""
 _HLG_NITS = 1000.0
 _GAMMA = 2.4
 _KNEE = 0.9
-"""Light below this share of SDR white is not compressed by the tone mapping."""
+"""Tone mapping does not change light below this fraction of SDR white."""
 _PEAK = 1000.0 / _WHITE_NITS
-"""The light that becomes SDR white: the peak of the displays that most footage is graded on."""
+"""Linear light that is mapped to SDR white. Most footage is graded on displays with a peak of 1000 nits."""
 _STEPS = 65535
 _STRIP = 32_768
-"""Pixels that are converted at a time, so that what is between stays in the cache."""
+"""Number of pixels converted at a time, so that intermediate arrays stay in the CPU cache."""
 _TINY = np.float32(1e-6)
 _CLIPPED = np.float32(0.02)
-"""Components this far out of gamut are clipped; they are mostly noise of the codec."""
+"""Components out of gamut by at most this much are clipped: they are mostly codec noise."""
 _ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
@@ -113,7 +113,7 @@ class Color:
 
 
 def color_of(frame: VideoFrame) -> Color:
-    """Color of a frame from its tags.
+    """Return the color description of a frame, from its tags.
 
     Untagged values are resolved as follows:
 
@@ -149,7 +149,7 @@ def color_of(frame: VideoFrame) -> Color:
 
 
 def rgb_of(luma: np.ndarray, cb: np.ndarray | None, cr: np.ndarray | None, color: Color, depth: int = 8) -> np.ndarray:
-    """SDR RGB uint8 (h, w, 3) with BT.709 primaries, from planes of equal size.
+    """Convert planes of equal size to SDR RGB uint8 (h, w, 3) with BT.709 primaries.
 
     `luma`, `cb`, `cr` are (h, w), uint8 for `depth` 8 and uint16 for 9 to 16 bits; `cb` and `cr` are None for grey.
     For matrix gbr they are the planes G, B, R (ITU-T H.273, 8.3).
@@ -169,9 +169,10 @@ def rgb_of(luma: np.ndarray, cb: np.ndarray | None, cr: np.ndarray | None, color
 
 
 def to_sdr_rgb(frame: VideoFrame, width: int | None = None, height: int | None = None) -> np.ndarray:
-    """SDR RGB uint8 (h, w, 3) with BT.709 primaries, of any pixel format, optionally scaled to a stored size.
+    """Convert a frame of any pixel format to SDR RGB uint8 (h, w, 3) with BT.709 primaries.
 
-    Rotation and pixel aspect ratio are left to the caller. Raises UnreadableVideo as `color_of` does.
+    `width` and `height`, if given, are the size to scale to, before rotation. The function does not apply rotation and
+    pixel aspect ratio. Raises UnreadableVideo as `color_of` does.
     """
     color = color_of(frame)
     shrinks = (width or frame.width) < frame.width or (height or frame.height) < frame.height
@@ -190,10 +191,10 @@ def to_sdr_rgb(frame: VideoFrame, width: int | None = None, height: int | None =
 
 
 def sdr_yuv420(frame: VideoFrame, width: int | None = None, height: int | None = None) -> VideoFrame:
-    """The frame as 8-bit 4:2:0 in video range, for an SDR encoder, optionally scaled to a stored size.
+    """Convert a frame to 8-bit 4:2:0 in video range, for an SDR encoder.
 
-    Plain SDR YUV keeps its matrix, primaries and transfer tags, or stays untagged. RGB and converted frames become
-    BT.709 and are tagged so. Raises UnreadableVideo as `color_of` does.
+    `width` and `height`, if given, are the size to scale to, before rotation. Plain SDR YUV keeps its matrix, primaries
+    and transfer tags, or stays untagged. RGB and converted frames become BT.709 and are tagged as BT.709. Raises UnreadableVideo as `color_of` does.
     """
     color = color_of(frame)
     flags, limited = Interpolation.BICUBIC | _ACCURATE, ColorRange.MPEG
@@ -217,10 +218,10 @@ def _refused(what: str) -> UnreadableVideo:
 
 
 def _is_dolby_profile_5(frame: VideoFrame) -> bool:
-    """Whether the frame has Dolby Vision metadata and a base layer that no other player can show.
+    """Whether the frame is Dolby Vision profile 5, whose base layer only Dolby Vision players can show.
 
-    The base layers of profiles 7 and 8 are tagged as PQ, HLG or SDR; profile 5 leaves them untagged. PyAV does not
-    give the stream's configuration record.
+    Profiles 7 and 8 tag their base layer as PQ, HLG or SDR; profile 5 leaves it untagged. The profile cannot be read
+    directly, because PyAV does not expose the stream's configuration record.
     """
     if frame.color_trc != ColorTrc.UNSPECIFIED or _bits(frame) < 10:
         return False
@@ -231,12 +232,12 @@ def _is_dolby_profile_5(frame: VideoFrame) -> bool:
 
 
 def _swscale_suffices(color: Color) -> bool:
-    """Whether swscale gives the right SDR RGB from the frame's own tags."""
+    """Whether swscale alone converts such a frame to correct SDR RGB."""
     return color.is_plain_sdr and (color.matrix == "gbr" or color.matrix in _SWSCALE)
 
 
 def _planar_format(frame: VideoFrame) -> tuple[str, int]:
-    """A planar 4:4:4 format that holds every bit of the frame, with its depth."""
+    """Return a planar 4:4:4 format that holds every bit of the frame, and its depth."""
     depth = next((d for d in (8, 10, 12, 14) if _bits(frame) <= d), 16)
     family = "gbrp" if frame.format.is_rgb or frame.format.has_palette else "yuv444p"
     return (family if depth == 8 else f"{family}{depth}le"), depth
@@ -256,7 +257,7 @@ def _planes(frame: VideoFrame, depth: int) -> list[np.ndarray]:
 
 
 def _converted(merged: np.ndarray, color: Color, depth: int) -> np.ndarray:
-    """SDR RGB uint8 (h, w, 3) of merged planes, by way of linear light."""
+    """Convert merged planes to SDR RGB uint8 (h, w, 3) in linear light."""
     linear = _light(merged, color, depth)
     if color.is_hdr:
         linear = _tone_mapped(linear)
@@ -295,7 +296,7 @@ def _to_rgb(matrix: str, full_range: bool, depth: int, top: int) -> np.ndarray:
 
 @functools.cache
 def _linear(transfer: str) -> np.ndarray:
-    """Light of the display for each coded value, float32 (65536,); 1 is SDR white."""
+    """Lookup table from coded value to linear display light, float32 (65536,); 1 is SDR white."""
     return _TO_LINEAR.get(transfer, _power)(np.arange(_STEPS + 1) / _STEPS).astype(np.float32)
 
 
@@ -330,7 +331,7 @@ _TO_LINEAR: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _light(merged: np.ndarray, color: Color, depth: int) -> np.ndarray:
-    """Linear light of the display, float32 (h, w, 3), in the primaries of the frame; 1 is SDR white."""
+    """Linear display light, float32 (h, w, 3), in the primaries of the frame; 1 is SDR white."""
     return np.take(_linear(color.transfer), _coded(merged, color, depth))
 
 
@@ -338,8 +339,8 @@ def _tone_mapped(linear: np.ndarray) -> np.ndarray:
     """Scale the light of each pixel so that its largest component is at most 1; hue and saturation do not change.
 
     The curve is the identity up to the knee. Above it is t (1 + t / p^2) / (1 + t), which maps p to 1 (Reinhard et al.
-    2002, equation 4), scaled to the rest of the range. It is the same for every frame: one that followed the frame's
-    own peak would make a video flicker.
+    2002, equation 4), scaled to the rest of the range. The curve is the same for every frame: a curve that
+    followed each frame's own peak would make a video flicker.
     """
     red, green, blue = cv2.split(linear)
     largest = cv2.max(cv2.max(red, green), blue)
@@ -366,13 +367,13 @@ def _in_gamut(linear: np.ndarray) -> np.ndarray:
 
 
 def _times(linear: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """(h, w, 3) by (h, w); OpenCV does it several times faster than broadcasting."""
+    """Multiply (h, w, 3) by (h, w). OpenCV does it several times faster than NumPy broadcasting."""
     return cv2.multiply(linear, cv2.merge([factor, factor, factor]))
 
 
 @functools.cache
 def _to_bt709(primaries: str) -> np.ndarray:
-    """Linear RGB of these primaries to linear RGB of BT.709, (3, 3), with Bradford's adaptation of the white."""
+    """Matrix (3, 3) from linear RGB of these primaries to linear BT.709 RGB, with Bradford white point adaptation."""
     if primaries not in _CHROMATICITIES:
         return np.eye(3, dtype=np.float32)
     source, target = _to_xyz(primaries), _to_xyz("bt709")
@@ -381,12 +382,12 @@ def _to_bt709(primaries: str) -> np.ndarray:
 
 
 def _to_xyz(primaries: str) -> np.ndarray:
-    """Linear RGB to CIE XYZ, (3, 3), white of luminance 1 (SMPTE RP 177)."""
+    """Matrix (3, 3) from linear RGB to CIE XYZ; white has luminance 1 (SMPTE RP 177)."""
     columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in _CHROMATICITIES[primaries]]).T
     return columns[:, :3] * np.linalg.solve(columns[:, :3], columns[:, 3])
 
 
 @functools.cache
 def _luminance_weights(primaries: str) -> np.ndarray:
-    """Weights of linear RGB in luminance, (1, 3)."""
+    """Weights (1, 3) of linear R, G and B in luminance."""
     return _to_xyz(primaries if primaries in _CHROMATICITIES else "bt709")[1:2].astype(np.float32)

@@ -1,4 +1,4 @@
-"""Opening a file safely, and choosing the stream that holds the film."""
+"""Open a file safely, and choose its main video stream, here called the film."""
 
 import re
 from collections import Counter, deque
@@ -21,8 +21,8 @@ from curation.errors import UnreadableVideo, in_words
 
 MAX_SIDE_PX = 16384
 MAX_PIXELS = 1 << 26  # 8192 x 8192: one frame takes 200 MB and more, and a decoder holds several
-# Playlists, file lists and session descriptions are left out: they make libav open what their author chose. Formats of
-# images and texts are left out: libav makes videos of one frame of them.
+# Playlists, file lists and session descriptions are excluded: they make libav open other files and URLs. Formats of
+# images and texts are excluded: libav reads each as a video of one frame.
 _OPTIONS = {
     "format_whitelist": "apng,asf,avi,dv,flv,gif,gxf,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,"
     "ogg,rm,wtv,yuv4mpegpipe",
@@ -30,17 +30,18 @@ _OPTIONS = {
     "max_pixels": str(MAX_PIXELS),
 }
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-_DEFAULT_BONUS = 2.0  # the default flag counts between streams of about one size: muxers set it on any first stream
+# The default flag decides only between streams of similar size: many muxers set it on whichever stream comes first.
+_DEFAULT_BONUS = 2.0
 _PEEKED_PACKETS = 400
-_SEAM_PACKETS = 3  # that a parser may hold when the container notices that something is missing
+_SEAM_PACKETS = 3  # packets that a parser may still hold when the container reports missing data
 _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 @contextmanager
 def opened(uri: str, acceleration: HWAccel | None = None) -> Iterator[tuple[av.container.InputContainer, VideoStream]]:
-    """Open `uri`, a local path or any fsspec URL, and choose its film: the container and the video stream.
+    """Open `uri`, a local path or any fsspec URL, and yield the container and its main video stream.
 
-    Raises UnreadableVideo, which says what is wrong with the file.
+    Raises UnreadableVideo with the reason if the file cannot be read.
     """
     with _container(uri, acceleration) as container:
         candidates = _candidates(uri, container)
@@ -70,29 +71,29 @@ def _container(uri: str, acceleration: HWAccel | None) -> Iterator[av.container.
 
 
 def _candidates(uri: str, container: av.container.InputContainer) -> list[VideoStream]:
-    """The video streams that may hold a film. Covers, thumbnails and streams without a decoder may not."""
+    """Return the video streams other than cover images, thumbnails and streams without a decoder."""
     streams = container.streams.video
     if not streams:
         kinds = sorted({s.type for s in container.streams}) or ["nothing"]
         raise UnreadableVideo(f"{uri}: no video stream (the file holds {' and '.join(kinds)})", step="probe")
     films = [s for s in streams if not int(s.disposition) & _NO_FILM.value]
     if not films:
-        raise UnreadableVideo(f"{uri}: no film (its video stream is a cover image or thumbnails)", step="probe")
+        raise UnreadableVideo(f"{uri}: the only video stream is a cover image or thumbnails", step="probe")
     decoded = [s for s in films if s.codec_context is not None]
     if not decoded:
-        raise UnreadableVideo(f"{uri}: no decoder for its codec", step="probe")
+        raise UnreadableVideo(f"{uri}: libav has no decoder for its codec; convert the video to another codec", step="probe")
     return decoded
 
 
 def _film(container: av.container.InputContainer, streams: list[VideoStream]) -> int:
-    """The index of the film among several streams: one that moves, then by size and default flag.
+    """Return the index of the main stream: prefer streams with several frames, then the largest or default one.
 
-    Reads packets from the container's beginning; open it again afterwards.
+    This reads packets from the beginning of the container; open the container again afterwards.
     """
     packets = Counter({s.index: 0 for s in streams})
-    with suppress(av.error.FFmpegError, IndexError):  # the decoder meets the same damage, and reports it
+    with suppress(av.error.FFmpegError, IndexError):  # the decoder finds the same damage later and reports it
         for number, packet in enumerate(container.demux(streams)):
-            packets[packet.stream_index] += bool(packet.size)
+            packets[packet.stream.index] += bool(packet.size)
             if number >= _PEEKED_PACKETS or all(count > 1 for count in packets.values()):
                 break
 
@@ -105,20 +106,25 @@ def _film(container: av.container.InputContainer, streams: list[VideoStream]) ->
 
 
 class Frames:
-    """Iterate over every frame that decodes, in the order in which they are shown; None stands for a packet that does
-    not decode. `in_decoding_order` says whether the time stamps of all packets so far rose from packet to packet,
-    `unread` how many packets of other films came at the end of this one."""
+    """Iterate over all decodable frames in presentation order. None stands for a packet that cannot be decoded.
+
+    `in_decoding_order` says whether the time stamps of all packets so far increased from packet to packet. `unread`
+    counts packets of other video streams at the end of this stream.
+    """
 
     def __init__(self, container: av.container.InputContainer, stream: VideoStream) -> None:
         self.in_decoding_order = True
-        self._runs = deque([0], maxlen=_SEAM_PACKETS + 1)  # of packets of other films between those of this one
+        self._runs = deque([0], maxlen=_SEAM_PACKETS + 1)  # packets of other video streams after each packet of this one
         self._container, self._stream = container, stream
         self._others = [s for s in container.streams.video if s.index != stream.index and _may_be_film(s)]
         self._latest: int | None = None
 
     @property
     def unread(self) -> int:
-        """The most packets of other films in a row since about the end of this one: a parser holds its last packets."""
+        """Longest run of packets of other video streams near the end of this stream.
+
+        The last few packets of this stream count as its end, because a parser delays them.
+        """
         return max(self._runs)
 
     def __iter__(self) -> Iterator[VideoFrame | None]:
@@ -137,17 +143,17 @@ class Frames:
                 yield None
 
     def _packets(self) -> Iterator[Packet | None]:
-        """The packets; None before one of which the container missed a piece, and at the end where reading fails.
+        """Yield the packets; yield None before a packet with missing data, and at the end if reading fails.
 
-        A piece that is missing right before a keyframe is the seam between two files that were joined: the packets are
-        whole, and nothing after the seam depends on them.
+        Missing data right before a keyframe marks the seam between two concatenated files. The packets at the seam are
+        complete, and no later frame depends on data before the seam, so that no None is yielded.
         """
         packets = self._of_film()
-        held: list[Packet] = []  # from one of which a piece is missing
+        held: list[Packet] = []  # from the first packet with missing data on
         while True:
             try:
                 packet = next(packets)
-            except (StopIteration, IndexError):  # IndexError: PyAV's, at the end, where streams appeared on the way
+            except (StopIteration, IndexError):  # PyAV raises IndexError at the end if streams were added on the way
                 yield from (None, *held) if held else ()
                 return
             except av.error.FFmpegError:
@@ -165,9 +171,9 @@ class Frames:
                 yield packet
 
     def _of_film(self) -> Iterator[Packet]:
-        """The packets of the film; those of other films are counted."""
+        """Yield the packets of this stream, and count those of other video streams."""
         for packet in self._container.demux(self._stream, *self._others):
-            if packet.stream_index == self._stream.index:
+            if packet.stream.index == self._stream.index:  # a flush packet has no stream_index of its own
                 if packet.size:
                     self._runs.append(0)
                 yield packet
@@ -185,24 +191,24 @@ def clock_may_jump(container: av.container.InputContainer) -> bool:
 
 
 def claimed_duration(container: av.container.InputContainer, stream: VideoStream) -> float | None:
-    """The duration of the video stream, in seconds, as the file claims it; None where it claims none."""
+    """Duration of the video stream in seconds, according to the file's header; None if the header has none."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
-    start = max(0.0, (container.start_time or 0) / av.time_base)  # Matroska counts from 0, wherever frames begin
+    start = max(0.0, (container.start_time or 0) / av.time_base)  # Matroska durations count from 0, not from the first frame
     if match := _DURATION_TAG.match(stream.metadata.get("DURATION", "")):
         return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) - start
     return container.duration / av.time_base - start if container.duration is not None else None
 
 
 def other_streams_end(uri: str) -> float:
-    """When the last packet of any other stream than the film ends, in seconds of the container's clock; else 0."""
+    """End of the last packet of all other streams, in seconds of the container's clock; 0 if there is no other one."""
     end = 0.0
     with opened(uri) as (container, film):
         others = [s for s in container.streams if s.index != film.index and s.type in {"audio", "subtitle", "video"}]
         if not others:
             return end
         start = (container.start_time or 0) / av.time_base
-        with suppress(av.error.FFmpegError, IndexError):  # what can be read ends here
+        with suppress(av.error.FFmpegError, IndexError):  # the rest of the file cannot be read
             for packet in container.demux(others):
                 if packet.pts is not None and packet.time_base is not None:
                     end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - start)

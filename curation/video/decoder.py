@@ -1,7 +1,7 @@
-"""One decode of a video: upright frames with their presentation times, cheap to look at in small.
+"""Decode a video once and yield upright frames with their presentation times.
 
-Everything downstream sees time as seconds since the first frame, as `timeline` derives it from time stamps; frame
-numbers only count decoded frames. Sizes are display sizes: rotated upright, with square pixels.
+Times are seconds since the first frame; `timeline` derives them from time stamps. Frame numbers count the frames that
+are shown. Sizes are display sizes: rotated upright, with square pixels.
 """
 
 import math
@@ -37,25 +37,28 @@ from curation.video.geometry import Geometry, Shape, geometry_of
 from curation.video.timeline import LONGEST_STILL_S, Placed, Stamped, Timeline
 
 READER = 2
-"""Counted up when the same footage gives other frames, times or colors."""
-_EARLIER_S = 1.0  # a transport stream is sought by when packets come, which is before their frames are shown
-_MOST_THREADS = 16  # libav's, as it limits itself: each holds frames
-_GIF_LEAST_TICKS, _GIF_DEFAULT_TICKS = 2, 10  # browsers show a GIF's frames of less than 20 ms for 100 ms
+"""Version of the reader. Increase it when the same footage gives different frames, times or colors."""
+_EARLIER_S = 1.0  # seek this much earlier: transport streams seek by decoding time, which precedes presentation
+_MOST_THREADS = 16  # libav's own limit; each thread holds frames in memory
+_GIF_LEAST_TICKS, _GIF_DEFAULT_TICKS = 2, 10  # browsers show a GIF frame of less than 20 ms for 100 ms
 
 
 @dataclass(slots=True)
 class VideoInfo:
-    """What a file says of itself, and after the decode what was really there.
+    """Properties of a video, from its header until the decode has ended, and exact afterwards.
 
-    `width` and `height` are the display size (upright, square pixels) of the first frame, `geometry` holds how it is
-    derived; `fps` is the average rate. `duration` (seconds) and `frames` are the container's claims until the decode
-    has ended; `duration_is_claimed` is false where the duration was only estimated from time stamps. `first_pts` is the
-    time stamp of the first frame, in units of the stream's time base (`time_base_num` / `time_base_den` seconds); None
-    until it is decoded, and where frames cannot be found by their stamps, because these are missing or wrong. `color`
-    is that of the first frame, None until it is decoded; `interlaced` says whether any frame is. `damage` holds the
-    stretches, (start, end) in seconds, in which packets could not be decoded or frames rest on ones that could not.
-    `hidden` counts frames that are shown for no time. `unread` counts packets of another video stream that begins where
-    the film ends, as in files that were joined.
+    - `width`, `height`: display size (upright, square pixels) of the first frame, derived from `geometry`.
+    - `fps`: average frame rate.
+    - `duration` (seconds), `frames`: taken from the container until the decode has ended. `duration_is_claimed` is
+      false if no header states the duration and libav estimated it from time stamps.
+    - `first_pts`: time stamp of the first frame, in units of the stream's time base (`time_base_num` / `time_base_den`
+      seconds). None until the first frame is decoded, and if stamps are missing or wrong, so that a seek cannot find
+      frames.
+    - `color`: color of the first frame; None until it is decoded.
+    - `interlaced`: whether any frame is interlaced.
+    - `damage`: intervals, (start, end) in seconds, with packets that could not be decoded or frames that depend on them.
+    - `hidden`: number of frames with no display time.
+    - `unread`: number of packets of another video stream that begins where this one ends, as in concatenated files.
     """
 
     uri: str
@@ -90,16 +93,17 @@ class VideoInfo:
 
 
 def threads_for(cores: int) -> int:
-    """How many threads libav gets for so many cores: one more than it takes by itself, with which the pass was faster
-    on two cores."""
+    """Number of libav threads for this many cores: one more than libav's default, which was faster on two cores."""
     return min(cores + 2, _MOST_THREADS) if cores > 1 else 1
 
 
 @dataclass(slots=True)
 class _Place:
-    """How far a reading has come: `ordinal` frames decoded, of which `index` were shown and `hidden` were not. `gaps`
-    are the least and the most seconds between two. `pts` is the time stamp of the frame that comes next, where the
-    reading may go on from it."""
+    """Position of a decode: `ordinal` frames decoded, of which `index` are shown and `hidden` are not.
+
+    `gaps` are the smallest and largest time between two shown frames. `pts` is the time stamp of the next frame if the
+    decode can resume there; otherwise None.
+    """
 
     timeline: Timeline
     ordinal: int = 0
@@ -110,13 +114,13 @@ class _Place:
     pts: int | None = None
 
     def copy(self) -> "_Place":
-        """The same place, to go on from it later."""
+        """Copy this position, to resume from it later."""
         return replace(self, timeline=self.timeline.copy())
 
 
 @dataclass(slots=True)
 class _Seen:
-    """A decoded frame, its pixel aspect ratio, and whether a packet before it gave none."""
+    """A decoded frame, its pixel aspect ratio, and whether a packet before it could not be decoded."""
 
     picture: VideoFrame
     aspect: float
@@ -124,7 +128,7 @@ class _Seen:
 
 
 class _SuspicionError(Exception):
-    """One of the frames after this place may be damaged."""
+    """A frame after this position may be damaged."""
 
     def __init__(self, place: _Place) -> None:
         super().__init__()
@@ -132,18 +136,25 @@ class _SuspicionError(Exception):
 
 
 class _MissedError(Exception):
-    """The container does not find the place."""
+    """A seek did not lead to the position."""
 
 
 class Decoder:
-    """Decodes a video once, from first to last frame.
+    """Decode a video once, from its first to its last frame.
 
-    `info` is known at once; its `frames`, `duration`, `variable_rate`, `interlaced`, `damage` and `hidden` are exact
-    when iteration has ended. Packets that cannot be decoded are skipped: the frames that depend on them come with
-    `damaged_from` set. A file without one frame raises UnreadableVideo. `threads` are libav's, 0 those of `threads_for`
-    all cores; `decoder` is cpu or nvdec, which raises CurationError where there is no GPU. At the first sign of damage
-    the keyframe before it is sought, and what follows is decoded in one thread: what is damaged does not depend on
-    their number.
+    `info` is available at once; its `frames`, `duration`, `variable_rate`, `interlaced`, `damage` and `hidden` are exact
+    when iteration has ended. Packets that cannot be decoded are skipped, and frames that depend on them have
+    `damaged_from` set. At the first sign of damage, the decoder seeks the keyframe before it and decodes the rest in
+    one thread, so that the damaged frames do not depend on the number of threads.
+
+    Args:
+        uri: A local path or an fsspec URL.
+        threads: Number of libav threads; 0 for `threads_for` all cores.
+        decoder: "cpu" or "nvdec".
+
+    Raises:
+        UnreadableVideo: the file has no frame that can be decoded.
+        CurationError: nvdec, and this machine has no usable GPU.
     """
 
     def __init__(self, uri: str, threads: int = 0, decoder: str = "cpu") -> None:
@@ -153,7 +164,7 @@ class Decoder:
         with opened(uri) as (container, stream):
             self.info = _info(uri, container, stream)
             self._start = Timeline(float(stream.time_base or 0), self.info.fps, clock_may_jump(container))
-        if self.info.codec == "vp8":  # says nothing of damage, and then gives other frames with other threads
+        if self.info.codec == "vp8":  # VP8 reports no damage, and damaged frames depend on the number of threads
             self.threads = 1
 
     def __iter__(self) -> Iterator[Frame]:
@@ -174,10 +185,10 @@ class Decoder:
         return _Place(self._start.copy())
 
     def _frames(self, threads: int, place: _Place, seek: bool) -> Iterator[Frame]:
-        """The frames from this place on, which is sought, or else counted from the beginning.
+        """Yield the frames from this position on, reached by a seek or by decoding from the beginning.
 
-        Raises _MissedError where it is not to be sought, and, with several threads, _SuspicionError before the first
-        frame that may be damaged.
+        Raises _MissedError if the seek fails, and, with several threads, _SuspicionError before the first frame that
+        may be damaged.
         """
         info, at, undamaged = self.info, place.copy(), place
         damage = Damage(info.damage, info.codec, max(0.0, place.last))
@@ -236,13 +247,13 @@ class Decoder:
         info.frames, info.hidden = at.index, at.hidden
         info.duration = end
         info.fps = at.index / end
-        # time stamps of a constant rate wobble by rounding to the time base, at most a millisecond or two
+        # stamps of a constant rate vary by a millisecond or two, because they are rounded to the time base
         info.variable_rate = at.index > 2 and at.gaps[1] - at.gaps[0] > max(0.004, 0.1 * at.gaps[0])
         if at.timeline.repaired:
             info.first_pts = None
 
     def _see(self, placed: Placed[_Seen], first: bool) -> Geometry:
-        """Note what a frame says of itself, and return its geometry."""
+        """Record the properties of a frame in `info`, and return its geometry."""
         info, picture = self.info, placed.item.picture
         geometry = geometry_of(picture, placed.item.aspect, self.uri)
         info.interlaced |= bool(picture.interlaced_frame)
@@ -258,12 +269,15 @@ class Decoder:
 
 
 class _DoubtError(Exception):
-    """The frame that comes next may be damaged."""
+    """The next frame may be damaged."""
 
 
 class _Watched:
-    """Iterate over decoded frames, each with whether a packet before it was lost. `lost` says so of the packets after
-    the last one. Where `suspicious`, _DoubtError is raised before the first frame that may be damaged."""
+    """Iterate over decoded frames, and record for each whether a packet before it was lost.
+
+    `lost` says whether packets after the last frame were lost. With `suspicious`, _DoubtError is raised before the
+    first frame that may be damaged.
+    """
 
     def __init__(
         self, pictures: Iterable[VideoFrame | None], shape: Shape, errors: LibavErrors, suspicious: bool
@@ -283,7 +297,7 @@ class _Watched:
 
 
 def _stamped(seen: Iterable[_Seen], info: VideoInfo) -> Iterator[Stamped[_Seen]]:
-    """Each frame with its stamp and duration. A GIF's are its delays, as browsers read them."""
+    """Yield each frame with its stamp and duration. For a GIF they follow from its delays, as in browsers."""
     for one in seen:
         stamp, duration = one.picture.pts, one.picture.duration or None
         if info.container == "gif":
@@ -293,9 +307,9 @@ def _stamped(seen: Iterable[_Seen], info: VideoInfo) -> Iterator[Stamped[_Seen]]
 
 
 def ahead(frames: Iterable[Frame], depth: int = 4, patience_s: float | None = None) -> Iterator[Frame]:
-    """The same frames, decoded by a thread of its own up to `depth` frames ahead: libav works while Python does.
+    """Prefetch up to `depth` frames in a background thread, so that libav decodes while Python works.
 
-    Raises UnreadableVideo when a frame takes longer than `patience_s`, and leaves the thread to itself.
+    Raises UnreadableVideo if a frame takes longer than `patience_s`; the background thread is then abandoned.
     """
     ready: queue.SimpleQueue[Frame | BaseException | None] = queue.SimpleQueue()
     room = threading.Semaphore(depth)
@@ -309,7 +323,7 @@ def ahead(frames: Iterable[Frame], depth: int = 4, patience_s: float | None = No
                     return
                 ready.put(frame)
             ready.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again by the reader
+        except BaseException as error:  # noqa: BLE001 - raised again in the consuming thread
             ready.put(error)
 
     thread, stalled = threading.Thread(target=work, daemon=True), False
@@ -322,7 +336,7 @@ def ahead(frames: Iterable[Frame], depth: int = 4, patience_s: float | None = No
             yield item
     except queue.Empty:
         stalled = True
-        raise UnreadableVideo(f"no frame came for {patience_s:g} s", step="decode") from None
+        raise UnreadableVideo(f"no frame came for {patience_s:g} s: the decoder hangs or the storage is too slow", step="decode") from None
     finally:
         stop.set()
         room.release()
@@ -334,7 +348,7 @@ def ahead(frames: Iterable[Frame], depth: int = 4, patience_s: float | None = No
 def decoding(
     uri: str, threads: int, acceleration: HWAccel | None = None
 ) -> Iterator[tuple[av.container.InputContainer, VideoStream, LibavErrors]]:
-    """The file, its film, to be decoded by so many threads, and what libav tells of errors."""
+    """Open a file for decoding. Yield its container, its main video stream and libav's errors."""
     with opened(uri, acceleration) as (container, stream), LibavErrors() as errors:
         context = stream.codec_context
         stream.thread_type = "AUTO"
@@ -351,7 +365,8 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
     context = stream.codec_context
     sides = context.width, context.height
     if min(sides) < 1 or max(sides) > MAX_SIDE_PX or context.width * context.height > MAX_PIXELS:
-        raise UnreadableVideo(f"{uri}: the header claims a size of {context.width}x{context.height}", step="probe")
+        raise UnreadableVideo(f"{uri}: the header claims a size of {context.width}x{context.height}; at most {MAX_SIDE_PX} on a side and "
+            f"{MAX_PIXELS} pixels are supported", step="probe")
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate
     return VideoInfo(
         uri=uri,
@@ -362,7 +377,7 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
         fps=float(rate) if rate and rate * LONGEST_STILL_S > 1 else 25.0,
         duration=claimed_duration(container, stream),
         frames=stream.frames or None,
-        duration_is_claimed=not clock_may_jump(container),  # such containers have no header that says so
+        duration_is_claimed=not clock_may_jump(container),  # such containers have no header with a duration
         stream=stream.index,
         time_base_num=stream.time_base.numerator if stream.time_base else None,
         time_base_den=stream.time_base.denominator if stream.time_base else None,
@@ -377,10 +392,10 @@ def _pictures_from(
     stream: VideoStream,
     errors: LibavErrors,
 ) -> Iterator[VideoFrame | None]:
-    """The decoded frames from this place on. Raises _MissedError where seeking does not lead there."""
+    """Yield the decoded frames from this position on. Raises _MissedError if a seek does not lead there."""
     pictures = iter(frames)
     if seek:
-        # a seek hides what follows in Ogg files that were joined
+        # after a seek in concatenated Ogg files, libav does not read the later files
         if place.pts is None or place.hidden or container.format.name == "ogg":
             raise _MissedError
         try:
@@ -394,7 +409,7 @@ def _pictures_from(
                 yield picture
                 yield from pictures
                 return
-            errors.told()  # of frames before the place, some of which cannot be decoded from where seeking led
+            errors.told()  # discard errors of earlier frames, some of which cannot be decoded after the seek
         raise _MissedError
     passed = 0
     for picture in pictures:

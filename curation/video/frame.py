@@ -1,8 +1,8 @@
-"""A decoded frame and its small pictures.
+"""A decoded frame and its downscaled images.
 
-Everything is reduced on the planes as they are coded, before any colour conversion: a detector's picture, the grey one
-for optical flow and a thumbnail come from one chain of halvings. Interlaced pictures are looked at one field at a time,
-so that nothing shows a comb.
+Frames are downscaled on their coded planes, before color conversion. Images for the cut detectors, for optical flow and
+for thumbnails share one pyramid of halved sizes. Downscaled images of an interlaced frame use only its first field, so
+that they show no combing.
 """
 
 import functools
@@ -26,10 +26,10 @@ _ACCURATE = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """A frame at thumbnail size, kept as it was coded until its colours are wanted: half the memory of RGB.
+    """A frame at thumbnail size. It keeps its coded planes until `rgb` is called, which takes half the memory of RGB.
 
-    `planes` are luma (h, w) and two of chroma of half that size (none for a grey frame), of `depth` bits a sample, or
-    one of RGB (h, w, 3), for which `color` is None. They are not turned upright yet.
+    `planes` are luma (h, w) and two chroma planes of half that size (none for a grey frame), with `depth` bits per
+    sample. Where `color` is None, `planes` is a single RGB array (h, w, 3). The planes are not rotated upright yet.
     """
 
     planes: tuple[np.ndarray, ...]
@@ -51,11 +51,11 @@ class Still:
 
 @dataclass(slots=True)
 class Frame:
-    """A decoded frame: `index` in presentation order, `time` and `duration` in seconds, first frame at 0.
+    """A decoded frame: `index` in presentation order, `time` and `duration` in seconds; the first frame is at 0.
 
-    `damaged_from` is None for an undamaged frame; else the time (seconds) from which frames cannot be trusted, this
-    one included. `picture` is as it was coded; every method returns what a viewer sees: upright, with square pixels,
-    in SDR.
+    `damaged_from` is None for an undamaged frame; otherwise the time (seconds) from which frames, including this one,
+    may be damaged. `picture` is libav's frame as it is coded. Every method returns upright SDR images, with square
+    pixels unless the method says otherwise.
     """
 
     index: int
@@ -82,7 +82,7 @@ class Frame:
         return self.geometry.height
 
     def small_bgr(self, width: int) -> np.ndarray:
-        """BGR uint8 (h, w, 3) of about `width` columns (never enlarged), straight from the planes; for detectors."""
+        """BGR uint8 (h, w, 3) of about `width` columns (never enlarged), for the cut detectors."""
         w, h = self._scaled(min(1.0, width / self.width))
         w, h = max(2, w & ~1), max(2, h & ~1)
         if not self.color.is_plain_sdr:
@@ -144,11 +144,11 @@ class Frame:
         return max(1, round(self.width * factor)), max(1, round(self.height * factor))
 
     def _stored(self, width: int, height: int) -> tuple[int, int]:
-        """Upright (width, height) as it lies in the unrotated picture."""
+        """Convert an upright (width, height) to the size in the unrotated frame."""
         return (height, width) if self.geometry.orientation.swaps_sides else (width, height)
 
     def _i420(self, width: int, height: int) -> np.ndarray:
-        """The picture scaled to an even (width, height) as planar YUV 4:2:0 in video range, (h * 3 / 2, w)."""
+        """The frame scaled to an even (width, height) as planar YUV 4:2:0 in video range, (h * 3 / 2, w)."""
         out = np.full((height * 3 // 2, width), 128, np.uint8)
         luma = self._reduced(0, width, height, cv2.INTER_LINEAR)
         out[:height] = cv2.LUT(luma, _TO_VIDEO_RANGE) if self.color.full_range else luma
@@ -158,7 +158,7 @@ class Frame:
         return out
 
     def _planes(self) -> int:
-        """How many planes there are; they are read once."""
+        """Read the planes on the first call, and return how many there are."""
         if not self._levels:
             picture = self.picture
             if _depth(picture.format.name) is None:
@@ -172,10 +172,11 @@ class Frame:
         return 3 if (2, 0) in self._levels else 1
 
     def _reduced(self, plane: int, width: int, height: int, interpolation: int, bits: int = 8) -> np.ndarray:
-        """The plane at a smaller size, of 8 bits a sample or of all that it has.
+        """Downscale a plane, to 8 bits per sample or, with `bits` above 8, at its full depth.
 
-        It is halved as often as it goes, which OpenCV does several times faster than one mean over odd areas, then
-        interpolated. The halves are kept for later calls."""
+        The plane is halved as often as possible and then interpolated. In OpenCV, halving is several times faster than
+        one area average by a fractional factor. The halved planes are kept for later calls.
+        """
         self._planes()
         level, pixels = 0, self._levels[plane, 0]
         while pixels.shape[0] >= 2 * height and pixels.shape[1] >= 2 * width:
@@ -194,6 +195,6 @@ class Frame:
 
 @functools.cache
 def _depth(pixel_format: str) -> int | None:
-    """Bits of a sample where the planes can be read as they are; None for anything else (packed, RGB, semi-planar)."""
+    """Bits per sample of a planar YUV or grey format; None for other formats (packed, RGB, semi-planar)."""
     match = _PLANAR.fullmatch(pixel_format)
     return int(match[2] or 8) if match else None

@@ -1,4 +1,4 @@
-"""How stored frames become upright frames with square pixels."""
+"""Rotation, mirroring and pixel aspect ratio of stored frames."""
 
 import functools
 import math
@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 
 from curation.errors import UnreadableVideo
 
-_TOLERANCE_DEGREES = 1.0  # ffmpeg's autorotate accepts as much
+_TOLERANCE_DEGREES = 1.0  # the tolerance of ffmpeg's autorotate
 _MOST_STRETCHED = 10.0  # the widest pixel aspect in use is 32:11; a value beyond ten is a broken header
 
 
@@ -24,11 +24,11 @@ class Orientation:
 
     @property
     def swaps_sides(self) -> bool:
-        """Whether width and height change places."""
+        """Whether the rotation swaps width and height."""
         return self.rotation % 180 == 90
 
     def upright(self, pixels: np.ndarray) -> np.ndarray:
-        """A view of `pixels` (h, w, ...), upright."""
+        """Return an upright view of `pixels` (h, w, ...)."""
         if self.rotation:
             pixels = np.rot90(pixels, k=self.rotation // 90)
         return pixels[:, ::-1] if self.mirrored else pixels
@@ -59,10 +59,11 @@ class Geometry:
 
 
 class Shape:
-    """The pixel aspect ratio of a stream's frames, which may change on the way.
+    """Pixel aspect ratio of a stream's frames, which may change within the stream.
 
-    The container's word counts until the codec's own aspect ratio changes. It does so while later frames are being
-    decoded, and holds from the next keyframe on. Ask for every decoded frame, as soon as it is there.
+    The container's aspect ratio is used until the codec's aspect ratio changes. The decoder reports the change before
+    the first frame with the new ratio is returned, so the new value is used from the next keyframe on. Call `aspect_of`
+    for every frame, as soon as it is decoded.
     """
 
     def __init__(self, stream: VideoStream) -> None:
@@ -81,10 +82,10 @@ class Shape:
 
 
 def geometry_of(frame: VideoFrame, aspect: float | None, uri: str) -> Geometry:
-    """The geometry of a decoded frame. `aspect` is its pixel aspect ratio; None and 0 stand for square pixels.
+    """Return the geometry of a decoded frame. `aspect` is its pixel aspect ratio; None and 0 mean square pixels.
 
-    Raises UnreadableVideo for an aspect ratio that no format uses, and for a display matrix that turns by an angle
-    between the multiples of 90 degrees.
+    Raises UnreadableVideo for an aspect ratio that no format uses, and for a display matrix whose rotation is not a
+    multiple of 90 degrees.
     """
     aspect = aspect if aspect and aspect > 0 else 1.0
     if not 1 / _MOST_STRETCHED <= aspect <= _MOST_STRETCHED:
@@ -101,7 +102,7 @@ def geometry_of(frame: VideoFrame, aspect: float | None, uri: str) -> Geometry:
 @functools.lru_cache(maxsize=64)
 def _orientation(matrix: bytes, uri: str) -> Orientation:
     a, b, _, c, d, *_ = struct.unpack("=9i", matrix[:36])
-    # the stored point (x, y), y down, is shown at (a x + c y, b x + d y)
+    # the matrix maps the stored point (x, y), y down, to (a x + c y, b x + d y) on the display
     straight, crossed = math.hypot(a, d), math.hypot(b, c)
     slack = math.tan(math.radians(_TOLERANCE_DEGREES))
     if crossed <= slack * straight and a and d:

@@ -1,15 +1,15 @@
-"""Progressive frames from interlaced ones."""
+"""Deinterlace single frames."""
 
 import numpy as np
 from av.video.frame import VideoFrame
 
 
 def progressive(frame: VideoFrame) -> VideoFrame:
-    """The frame without comb: the lines of its first field stay, those between them are interpolated from their four
-    neighbours. A frame that is not marked as interlaced is returned as it is.
+    """Deinterlace a frame; return it unchanged if it is not marked as interlaced.
 
-    Only this one frame is looked at, so that the result does not depend on where a reading began. The kernel
-    (-1, 9, 9, -1)/16 is that of VC-1's half-pixel interpolation (SMPTE 421M).
+    The lines of the first field are kept. Each line between them is interpolated from its four neighbours in that field
+    with the kernel (-1, 9, 9, -1)/16, VC-1's half-pixel interpolation (SMPTE 421M). Neighbouring frames are not used,
+    so that the result does not depend on where the decode began.
     """
     if not frame.interlaced_frame:
         return frame
@@ -29,7 +29,7 @@ def progressive(frame: VideoFrame) -> VideoFrame:
 
 
 def _interpolated(rows: np.ndarray, largest: int) -> np.ndarray:
-    """Rows (h, w) with every second one made of its neighbours; samples are at most `largest`."""
+    """Rows (h, w) with every second row interpolated from its neighbours; samples are at most `largest`."""
     field = rows[::2].astype(np.int32)
     if len(field) < 2:
         return np.ascontiguousarray(rows)

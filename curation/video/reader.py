@@ -1,12 +1,12 @@
-"""A stretch of a video, the same frames as one decode from its beginning gives.
+"""Read an interval of a video: exactly the frames that a decode from its beginning gives.
 
-Random access is where readers go wrong: containers lead to other places than asked for, and frames right after a seek
-may depend on ones that were never decoded. A seek is therefore trusted only if all of this holds, and otherwise the
-file is read from its beginning:
+A seek can go wrong: containers may seek to a different position than requested, and frames right after a seek may
+depend on frames that were not decoded. The result of a seek is therefore used only if all of these conditions hold;
+otherwise the file is read from its beginning:
 
-- the manifest says that the video's frames can be found by their time stamps (`start_pts` is not null);
-- a keyframe was decoded at or before the stretch; frames before it in the order of display are not used;
-- from that keyframe on, libav reports no error, no frame is marked as damaged, and time stamps need no repair.
+- The manifest says that the video's frames can be found by their time stamps (`start_pts` is not null).
+- A keyframe was decoded at or before the start of the interval. Frames that are shown before this keyframe are not used.
+- From that keyframe on, libav reports no error, no frame is marked as damaged, and time stamps need no repair.
 """
 
 import math
@@ -26,24 +26,24 @@ from curation.video.geometry import Shape, geometry_of
 from curation.video.timeline import Stamped, Timeline, first_stamp
 
 SAME_TIME_S = 1e-4
-"""Times closer than this are the same."""
+"""Times that differ by less than this are treated as equal."""
 Origin = tuple[float, int | None]
-"""A time in seconds and the time stamp that stands for it, None where frames cannot be found by their stamps."""
-_LEADS_S = (0.0, 1.0, 10.0)  # how long before the stretch to look for a keyframe: transport streams seek late
+"""A time in seconds and its time stamp; the stamp is None if frames cannot be found by their stamps."""
+_LEADS_S = (0.0, 1.0, 10.0)  # seek this much before the interval, in turn: transport streams seek too late
 
 
 def _go_on() -> None:
-    """The check of a reading that is wanted to its end."""
+    """Default check: never stop the read."""
 
 
 class _MissedError(Exception):
-    """Seeking did not lead to frames that can be trusted."""
+    """The frames after a seek do not meet the conditions of this module."""
 
 
 class Reader:
-    """Reads stretches of videos. It remembers which files have to be read from their beginning.
+    """Reads intervals of videos, and remembers the files in which seeking failed.
 
-    `threads` are libav's for reading from the beginning.
+    `threads` is the number of libav threads for reading from the beginning; after a seek one thread decodes.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -53,12 +53,20 @@ class Reader:
     def read(
         self, uri: str, start: float, end: float, origin: Origin = (0.0, None), check: Callable[[], None] = _go_on
     ) -> Iterator[Frame]:
-        """The frame that is on screen at `start`, and every frame that begins between `start` and `end`, in seconds.
+        """Yield the frame on screen at `start`, and every frame that begins between `start` and `end`, in seconds.
 
-        `origin` is a time and the stamp that stands for it, from the manifest (a clip's `start` and `start_pts`);
-        without a stamp the file is read from its beginning. A `start` behind the last frame gives the last frame.
-        `check` is called for every decoded frame, also for those that are skipped, and may raise. Raises
-        UnreadableVideo.
+        If `start` lies after the last frame, the last frame is returned.
+
+        Args:
+            uri: A local path or an fsspec URL.
+            start: Start of the interval, in seconds since the first frame.
+            end: End of the interval, exclusive.
+            origin: A time and its time stamp from the manifest (a clip's `start` and `start_pts`). Without a stamp the
+                file is read from its beginning.
+            check: Called for every decoded frame, also for skipped ones. It may raise to stop the read.
+
+        Raises:
+            UnreadableVideo: the file cannot be read.
         """
         given = -1.0
         for frame in self._all(uri, start, end, origin, check):
@@ -67,7 +75,7 @@ class Reader:
                 yield frame
 
     def _all(self, uri: str, start: float, end: float, origin: Origin, check: Callable[[], None]) -> Iterator[Frame]:
-        """The same; where a seek fails on the way, from an earlier frame again."""
+        """As `read`, but if a seek proves wrong after some frames, start over and yield frames a second time."""
         time, stamp = origin
         if stamp is not None:
             for attempt in range(self._leads.get(uri, 0), len(_LEADS_S)):
@@ -97,12 +105,12 @@ def _between(frames: Iterator[Frame] | Decoder, start: float, end: float, check:
 
 
 def _sought(uri: str, start: float, origin: tuple[float, int], lead_s: float) -> Iterator[Frame]:
-    """Frames from a keyframe at or before `start` on. Raises _MissedError as soon as they cannot be trusted."""
+    """Seek and yield frames from a keyframe at or before `start` on. Raises _MissedError as soon as a condition fails."""
     with decoding(uri, 1) as (container, stream, errors):
         base, context = stream.time_base, stream.codec_context
         if not base:
             raise _MissedError
-        if clock_may_jump(container):  # such containers may stamp few frames, and libav's guesses depend on the seek
+        if clock_may_jump(container):  # some frames may lack stamps here, and libav's guesses would depend on the seek
             container.flags |= ContainerFlags.no_fillin.value
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         first = first_stamp(*origin, base)
@@ -131,8 +139,10 @@ def _sought(uri: str, start: float, origin: tuple[float, int], lead_s: float) ->
 def _trusted(
     container: av.container.InputContainer, stream: VideoStream, errors: LibavErrors, wanted: int, place: int | None
 ) -> Iterator[VideoFrame]:
-    """Frames from the first keyframe that is decoded after a seek to `place`, or from the file's beginning. It must not
-    lie behind `wanted`; both are time stamps."""
+    """Seek to `place`, or the file's beginning if it is None, and yield frames from the first decoded keyframe on.
+
+    Raises _MissedError if that keyframe lies after `wanted`. `place` and `wanted` are time stamps.
+    """
     if place is not None:
         try:
             container.seek(place, stream=stream)

@@ -1,14 +1,14 @@
-"""When each frame is shown: seconds since the first frame, from stamps that may be wrong.
+"""Derive the presentation time of each frame, in seconds since the first frame, from stamps that may be wrong.
 
-Frames leave the decoder in the order in which they are shown; their time stamps may say otherwise. Every decision is
-taken from the stamps of neighbouring frames, never from the name of a codec or container:
+The decoder returns frames in presentation order, but their time stamps may disagree with it. All decisions depend on
+the stamps of neighbouring frames, never on the name of a codec or container:
 
-- Where stamps of frames keep going back while decoding times rise, the container stores when frames are decoded, not
-  when they are shown; frames then take the decoding times, which pass evenly.
-- A missing stamp continues where the frame before it ended.
-- One stamp that leaves its neighbours and returns, or that repeats where a stamp is missing, is replaced.
-- Stamps that start again, or that jump in a container whose clock may jump, continue where the footage ended.
-- A stamp that repeats with no room for another frame belongs to a frame that is shown for no time.
+- If stamps repeatedly decrease while decoding times increase, the container stores decoding times instead of
+  presentation times. Frames are then placed by decoding times, which are evenly spaced.
+- A frame without a stamp begins where the previous frame ends.
+- A single outlier is replaced, and so is a repeated stamp where a stamp is missing.
+- If stamps restart, or jump in a container whose clock may jump, times continue from the end of the previous frame.
+- A frame with a repeated stamp is never shown if there is no gap for it before the next frame.
 """
 
 import copy
@@ -24,20 +24,22 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 LONGEST_STILL_S = 3600.0
-"""A frame that is shown for longer has a wrong time stamp."""
-_RESTART_S = 0.25  # stamps that go back by less are disordered, not restarted
-_JUMP_S = 10.0  # ffmpeg takes such a jump for a new clock, too (dts_delta_threshold)
+"""Longest plausible duration of a frame. A larger gap means that a time stamp is wrong."""
+_RESTART_S = 0.25  # stamps that decrease by less are out of order, not restarted
+_JUMP_S = 10.0  # ffmpeg also treats such a jump as a new clock (dts_delta_threshold)
 _EARLY_S = 1e-6
-_CROWDED = 0.25  # of the usual distance: a last frame that is so close to the one before it has a guessed stamp
-_LEAST = 1e-3  # ticks between two frames
-_MOST_FALLS = 2  # stamps that go back before decoding times are used, unless those of all packets rise
-_RECENT = 9  # frames that tell the usual distance between two
+_CROWDED = 0.25  # of the usual frame interval: a last frame closer to its predecessor has a guessed stamp
+_LEAST = 1e-3  # smallest distance between two frames, in ticks
+_MOST_FALLS = 2  # decreases of the stamps before decoding times are used; one suffices if the stamps of all packets increase
+_RECENT = 9  # frame intervals whose median is the usual one
 
 
 @dataclass(slots=True)
 class Stamped(Generic[T]):
-    """A frame with the stamp and the duration that the decoder gives it, and the decoding time of the packet at which
-    the decoder gave it; in ticks, None where there is none."""
+    """A frame with its stamp, its duration and the decoding time of the packet that made the decoder return it.
+
+    All are in ticks of the time base; None if missing.
+    """
 
     item: T
     stamp: int | None
@@ -47,8 +49,11 @@ class Stamped(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Placed(Generic[T]):
-    """A frame and when it is shown, in seconds. `time` is None for a frame that is shown for no time; `leaped` marks a
-    frame whose stamp leaves the footage before it by more than LONGEST_STILL_S."""
+    """A frame with its presentation time and duration, in seconds.
+
+    `time` is None for a frame that is never shown. `leaped` marks a frame whose stamp is more than LONGEST_STILL_S after
+    the previous frame.
+    """
 
     item: T
     time: float | None
@@ -58,12 +63,16 @@ class Placed(Generic[T]):
 
 @dataclass(slots=True)
 class Timeline:
-    """Places frames in time. `tick` is the length of a stamp's unit in seconds and `fps` the average rate that the
-    container claims; `jumps` says whether the container's clock may jump (AVFMT_TS_DISCONT). Where the decoder
-    reorders, `first_look` frames are decoded before the first is placed, to see which clock is in order.
+    """Assigns presentation times to frames.
 
-    `first` is the stamp of time 0, that of the first frame unless it is given. `repaired` is set once a time differs
-    from what the frame's stamp says: frames can then not be found by their stamps.
+    - `tick`: length of the time base in seconds.
+    - `fps`: average frame rate according to the container.
+    - `jumps`: whether the container's clock may jump (AVFMT_TS_DISCONT).
+    - `repaired`: set once a time differs from the frame's stamp. Frames then cannot be found by their stamps.
+    - `first`: stamp of time 0; the stamp of the first frame unless it is given.
+    - `first_look`: number of frames decoded before the first is placed, if the decoder reorders frames. They show
+      whether stamps or decoding times are in order.
+    - `end`: end of the previous frame, in seconds.
     """
 
     tick: float
@@ -72,17 +81,17 @@ class Timeline:
     repaired: bool = False
     first: int | None = None
     first_look: int = 12
-    end: float = 0.0  # of the frame before, in seconds
-    _last: float | None = None  # stamp of the frame before, in ticks
-    _origin: float = 0.0  # the stamp that stands for time 0
+    end: float = 0.0
+    _last: float | None = None  # stamp of the previous frame, in ticks
+    _origin: float = 0.0  # stamp of time 0
     _hid: bool = False
-    _decoding_delay: float | None = None  # from showing a frame to its decoding time; None while stamps are used
+    _decoding_delay: float | None = None  # decoding time minus stamp, in ticks; None while stamps are used
     _last_delay: float = 0.0
     _falls: int = 0
     _steps: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def copy(self) -> "Timeline":
-        """The same state, to go on from it later."""
+        """Copy the state, to resume from it later."""
         made = copy.copy(self)
         made._steps = self._steps.copy()
         return made
@@ -90,10 +99,10 @@ class Timeline:
     def place(
         self, frames: Iterable[Stamped[T]], reordered: Callable[[], int], in_decoding_order: Callable[[], bool]
     ) -> Iterator[Placed[T]]:
-        """The frames in their order, each with its time.
+        """Yield the frames in their order, each with its time.
 
-        `reordered` says how many frames the decoder may hold back to put them in order; so many are looked at ahead.
-        `in_decoding_order` says whether the stamps of all packets so far rose from packet to packet.
+        `reordered` returns how many frames the decoder may hold back to reorder them; it sets the lookahead.
+        `in_decoding_order` returns whether the stamps of all packets so far increased from packet to packet.
         """
         ahead: deque[Stamped[T]] = deque()
         for frame in frames:
@@ -107,12 +116,12 @@ class Timeline:
 
     @property
     def _step(self) -> float:
-        """The usual distance between two frames, in ticks."""
+        """The usual frame interval, in ticks."""
         return median(self._steps) if self._steps else 1 / (self.fps * self.tick)
 
     @property
     def _is_even(self) -> bool:
-        """Whether the last frames are equally far apart."""
+        """Whether the recent frame intervals are equal, within 10 %."""
         return len(self._steps) == _RECENT and max(self._steps) - min(self._steps) <= 0.1 * self._step
 
     def _next(self, ahead: deque[Stamped[T]], reordered: bool, packets_rise: bool) -> Placed[T]:
@@ -135,20 +144,20 @@ class Timeline:
         return self._shown(frame, (stamp - self._origin) * self.tick, leaped)
 
     def _choose_clock(self, ahead: deque[Stamped[T]], packets_rise: bool) -> None:
-        """Use decoding times from here on, if the stamps of the frames ahead are not in the order of display."""
+        """Use decoding times from here on if the stamps of the next frames are not in presentation order."""
         falls = [_falls(a, b) for a, b in pairwise(ahead)]
         self._falls += sum(falls) if self._last is None else sum(falls[:1])
         if (packets_rise and any(falls)) or self._falls >= _MOST_FALLS:
             self._decoding_delay, self.repaired = self._last_delay, True
 
     def _read(self, frame: Stamped[T]) -> float | None:
-        """The frame's stamp, or what stands for it."""
+        """The frame's stamp, or its replacement from the decoding time; None if missing."""
         if self._decoding_delay is None:
             return frame.stamp
         return None if frame.decoding_time is None else frame.decoding_time - self._decoding_delay
 
     def _begin(self, frame: Stamped[T], stamp: float | None, ahead: deque[Stamped[T]]) -> Placed[T]:
-        """Place the first frame: at time 0, or where its stamp lies after `first`, if that is known beforehand."""
+        """Place the first frame: at time 0, or relative to `first` if that was given."""
         if stamp is None:
             self.repaired = True
             known = ((i, self._read(other)) for i, other in enumerate(ahead, 1))
@@ -168,8 +177,10 @@ class Timeline:
         return Placed(frame.item, time, duration, leaped)
 
     def _stamp(self, stamp: float | None, following: float | None) -> tuple[float | None, bool]:
-        """The stamp that holds, None for a frame that is shown for no time; and whether it leaps out of the footage.
-        `following` is the next stamp."""
+        """Return the corrected stamp, and whether it leaps (see `Placed`). The stamp is None for a frame never shown.
+
+        `following` is the next known stamp.
+        """
         last, step = self._last or 0.0, self._step
         if stamp is None:
             return self._continued(last, following), False
@@ -185,7 +196,7 @@ class Timeline:
         return float(stamp), gap > LONGEST_STILL_S
 
     def _not_later(self, stamp: float, following: float | None) -> float | None:
-        """For a stamp that does not lie after the one before it."""
+        """Correct a stamp that is not after the previous one."""
         last, step = self._last or 0.0, self._step
         back = (last - stamp) * self.tick
         least = 0.0 if self.jumps else max(_RESTART_S, 5 * step * self.tick)
@@ -196,18 +207,18 @@ class Timeline:
         return None
 
     def _continued(self, last: float, following: float | None) -> float:
-        """For a missing stamp: the end of the frame before, if that leaves the next frame its place."""
+        """Fill in a missing stamp: the end of the previous frame, or earlier if the next frame begins before it."""
         end = max(self._origin + self.end / self.tick, last + _LEAST)
         return end if following is None or following > end else self._between(last, following, end)
 
     def _between(self, last: float, following: float | None, wanted: float) -> float:
-        """A stamp of our own: the one wanted, or half way to the next where that comes sooner."""
+        """Make up a stamp: `wanted`, or the midpoint of `last` and `following` if `following` is not after `wanted`."""
         self.repaired = True
         wanted = max(wanted, last + _LEAST)
         return wanted if following is None or not last < following <= wanted else (last + following) / 2
 
     def _restart(self, stamp: float) -> float:
-        """Let this stamp stand for the end of the footage before it."""
+        """Map this stamp to the end of the previous frame."""
         self.repaired = True
         self._origin = stamp - self.end / self.tick
         self._last = stamp - self._step
@@ -215,21 +226,21 @@ class Timeline:
 
 
 def stamp_at(seconds: float, first: int, tick: Fraction) -> int:
-    """The first time stamp that is not before `seconds`, on a clock whose time 0 is stamped `first`.
+    """Return the first time stamp at or after `seconds`, on a clock whose time 0 has the stamp `first`.
 
-    A frame up to a microsecond early counts as being there, half a tick where ticks are finer.
+    A stamp that is early by at most a microsecond, or half a tick if that is less, counts as on time.
     """
     early = min(_EARLY_S / float(tick), 0.5)
     return first + math.ceil(seconds * tick.denominator / tick.numerator - early)
 
 
 def first_stamp(seconds: float, stamp: int, tick: Fraction) -> int:
-    """The stamp of time 0, where `stamp_at` gave `stamp` for `seconds`."""
+    """Invert `stamp_at`: return the stamp of time 0, given that `stamp` stands for `seconds`."""
     return stamp - stamp_at(seconds, 0, tick)
 
 
 def _falls(one: Stamped[T], other: Stamped[T]) -> bool:
-    """Whether the stamp goes back, or ends, where the decoding time rises."""
+    """Whether the stamp decreases or is missing while the decoding time increases."""
     if one.stamp is None or one.decoding_time is None or other.decoding_time is None:
         return False
     return one.decoding_time < other.decoding_time and (other.stamp is None or other.stamp < one.stamp)
