@@ -239,6 +239,51 @@ def gif_delays(first: Make, delays: Callable[[int], int]) -> Make:
     return patched(first, patch)
 
 
+def matroska_cropped(first: Make) -> Make:
+    """Turn the display size of a Matroska file into a crop of 16 columns at the left and 24 rows at the top."""
+
+    def patch(data: bytearray) -> None:
+        width, height, unit = (data.index(bytes.fromhex(f"54{part}81")) for part in ("b0", "ba", "b2"))
+        data[width : width + 4] = bytes.fromhex("54cc8110")
+        data[height : height + 4] = bytes.fromhex("54bb8118")
+        data[unit : unit + 4] = bytes.fromhex("ec820000")
+
+    return patched(first, patch)
+
+
+def repeated_fields(first: Make) -> Make:
+    """Mark every second frame of an MPEG-2 stream as shown twice, in the order in which frames are stored."""
+
+    def patch(data: bytearray) -> None:
+        at, n = data.find(b"\x00\x00\x01\xb5\x8f"), 0
+        while at >= 0:
+            data[at + 7] |= 2 * (n % 2)
+            n += 1
+            at = data.find(b"\x00\x00\x01\xb5\x8f", at + 4)
+
+    return patched(first, patch)
+
+
+def not_coded(gaps: dict[int, int], args: str) -> Make:
+    """MPEG-4 part 2 without B frames, in AVI; before frame n lie `gaps[n]` packets that say: nothing has changed."""
+
+    def make(path: Path) -> None:
+        source = path.with_name(f"{path.stem}_source.avi")
+        encoded(args)(source)
+        with av.open(str(source)) as container, av.open(str(path), "w") as out:
+            video = container.streams.video[0]
+            stream = out.add_stream_from_template(video, opaque=True)
+            slot = 0
+            for n, packet in enumerate(p for p in container.demux(video) if p.size):
+                for held in (*[av.Packet(b"\x00\x00\x01\xb6\x51\x7f")] * gaps.get(n, 0), packet):
+                    held.pts = held.dts = slot
+                    held.time_base, held.stream = Fraction(1, 25), stream
+                    out.mux(held)
+                    slot += 1
+
+    return make
+
+
 def interlaced(args: str, top_first: bool = True, film: Film = Film()) -> Make:
     """An interlaced film: the two fields of a frame are of different times."""
     fields, mode = (1, "tff") if top_first else (-1, "bff")
@@ -268,3 +313,8 @@ def image(path: Path) -> None:
     rgb = np.full((100, 100, 3), (200, 120, 40), np.uint8)
     ffmpeg("-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "100x100", "-i", "-",
            "-frames:v", "1", path, data=rgb.tobytes())  # fmt: skip
+
+
+def words(path: Path) -> None:
+    """Subtitles from 0 to 9 s."""
+    path.write_text("1\n00:00:00,000 --> 00:00:01,000\none\n\n2\n00:00:08,000 --> 00:00:09,000\ntwo\n")

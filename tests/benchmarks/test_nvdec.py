@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import decoders
-from benchmarks.decoders import counted, differences, passed
+from benchmarks import nvdec
+from benchmarks.nvdec import counted, differences, passed
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def test_faults_are_said_before_any_work(
     args: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("curation.video.nvdec.cards", lambda: 0)
-    monkeypatch.setattr(sys, "argv", ["decoders", *args])
+    monkeypatch.setattr(sys, "argv", ["nvdec", *args])
     with pytest.raises(SystemExit) as left:
-        decoders.main()
+        nvdec.main()
     out, err = capsys.readouterr()
     assert (left.value.code, out) == (2, "")
     assert words in err.splitlines()[-1]
