@@ -28,7 +28,9 @@ from curation.video.reader import Reader
 from tests.formats.make import H264, Film, encoded
 from tests.formats.oracle import Shown, show
 from tests.formats.pattern import psnr
-from tests.formats.table import FAULT_ROWS, HEVC_OPEN, LOW, MPEG2
+from tests.formats.row import LOW, MPEG2
+from tests.formats.rows import faults
+from tests.formats.rows.access import HEVC_OPEN
 
 SIZE = 128, 96  # at which frames are compared
 _LEAST_DB = 18.0
@@ -177,7 +179,7 @@ def sampled(truth: Shown, count: int, rng: np.random.Generator) -> list[tuple[in
 def films(folder: Path) -> Iterator[tuple[Path, int, bool, bool]]:
     """The files that are read where none are named: path, number of the video stream, whether it is HDR, and whether
     it is interlaced."""
-    for row in FAULT_ROWS:
+    for row in faults.ROWS:
         if row.independent and not row.refused and row.file(folder).is_file():
             yield row.file(folder), row.stream, row.hdr, row.interlaced
     for name, args, film in (

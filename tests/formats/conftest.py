@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.formats.oracle import Shown, show
-from tests.formats.table import Row
+from tests.formats.row import Row
 
 
 class Bench:

@@ -219,10 +219,8 @@ def _stamp(raw: bytes | bytearray) -> int:
 
 def _stamped(pts: int, prefix: int) -> bytes:
     pts &= (1 << 33) - 1
-    return bytes(
-        [prefix << 4 | (pts >> 30) << 1 | 1, pts >> 22 & 255, (pts >> 15 & 127) << 1 | 1, pts >> 7 & 255]
-        + [(pts & 127) << 1 | 1]
-    )
+    middle = (pts >> 30, pts >> 22 & 255, (pts >> 15 & 127) << 1 | 1, pts >> 7 & 255, (pts & 127) << 1 | 1)
+    return bytes([prefix << 4 | middle[0] << 1 | 1, *middle[1:]])
 
 
 def gif_delays(first: Make, delays: Callable[[int], int]) -> Make:
@@ -275,7 +273,7 @@ def not_coded(gaps: dict[int, int], args: str) -> Make:
             stream = out.add_stream_from_template(video, opaque=True)
             slot = 0
             for n, packet in enumerate(p for p in container.demux(video) if p.size):
-                for held in (*[av.Packet(b"\x00\x00\x01\xb6\x51\x7f")] * gaps.get(n, 0), packet):
+                for held in (*[av.Packet(b"\x00\x00\x01\xb6\x51\x4f")] * gaps.get(n, 0), packet):
                     held.pts = held.dts = slot
                     held.time_base, held.stream = Fraction(1, 25), stream
                     out.mux(held)

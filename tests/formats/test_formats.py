@@ -24,7 +24,8 @@ from curation.video.decoder import Decoder
 from tests.formats.conftest import Bench
 from tests.formats.oracle import Shown, show
 from tests.formats.pattern import UPRIGHT, comb, corners_of, numbers_of, psnr
-from tests.formats.table import ROWS, Row
+from tests.formats.row import Row
+from tests.formats.table import ROWS
 from training.errors import TrainingError
 from training.frames import FrameReader
 
@@ -181,7 +182,7 @@ def exported(bench: Bench, row: Row, mode: ExportMode) -> Iterator[tuple[Clip, P
 
 def check_clip(row: Row, facts: Expected, clip: Clip, path: Path, least: int, how: str) -> None:
     size = clip.frames.width, clip.frames.height
-    there = show(path, size)
+    there = show(path, size, hdr=row.hdr and how == "copied")
     first = facts.first(clip.frames.start)
     assert clip.frame_count - least <= len(there.frames) <= clip.frame_count
     times = np.array(facts.times[first : first + len(there.frames)])
