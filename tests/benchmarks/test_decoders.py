@@ -56,6 +56,8 @@ def test_only_the_frame_itself_is_right(truth: Shown):
 
 @pytest.mark.parametrize("peer", [Rushes, Decord])
 def test_readers_that_are_right_have_every_frame(peer: type[Peer], film: Path, truth: Shown):
+    if peer is Decord:
+        pytest.importorskip("decord")
     score = measure(peer, film, truth, sampled(truth, 6, np.random.default_rng(0)))
     assert (score.right, score.asked, score.whole, score.total, score.problem) == (6, 6, 40, 40, "")
     assert score.random > 0

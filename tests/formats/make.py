@@ -237,18 +237,6 @@ def gif_delays(first: Make, delays: Callable[[int], int]) -> Make:
     return patched(first, patch)
 
 
-def matroska_cropped(first: Make) -> Make:
-    """Turn the display size of a Matroska file into a crop of 16 columns at the left and 24 rows at the top."""
-
-    def patch(data: bytearray) -> None:
-        width, height, unit = (data.index(bytes.fromhex(f"54{part}81")) for part in ("b0", "ba", "b2"))
-        data[width : width + 4] = bytes.fromhex("54cc8110")
-        data[height : height + 4] = bytes.fromhex("54bb8118")
-        data[unit : unit + 4] = bytes.fromhex("ec820000")
-
-    return patched(first, patch)
-
-
 def repeated_fields(first: Make) -> Make:
     """Mark every second frame of an MPEG-2 stream as shown twice, in the order in which frames are stored."""
 

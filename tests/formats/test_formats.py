@@ -163,9 +163,12 @@ def read(
         at = np.array([min(times[p] + share * (ends[p] - times[p]), max(times[p], ends[p] - 1.5e-3)) for p in chosen])
         yield from zip(chosen, at, reader.at(path, at, aspect, origin), strict=True)
         first, last = int(chosen[0]), min(int(chosen[-1]), int(chosen[0]) + 12)
-        end = times[last] if last > first else ends[first]
-        frames, starts = reader.span(path, times[first], end, aspect, origin)
-        inside = range(first, max(last, first + 1))
+        last = max(last, first + 1)
+        begin, end = (
+            (times[n - 1] + (times[n] if n < len(times) else ends[-1])) / 2 if n else 0.0 for n in (first, last)
+        )
+        frames, starts = reader.span(path, begin, end, aspect, origin)
+        inside = range(first, last)
         assert starts == pytest.approx([times[p] for p in inside], abs=2e-3)
         yield from zip(inside, starts, frames, strict=True)
 

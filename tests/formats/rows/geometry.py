@@ -1,11 +1,16 @@
 """Display matrices, pixel aspect ratios, crops, odd and changing sizes."""
 
-from tests.formats.make import H264, HEVC, Film, encoded, joined, matroska_cropped, remuxed, spliced, with_matrix
+from tests.formats.make import H264, HEVC, Film, encoded, joined, remuxed, spliced, with_matrix
 from tests.formats.row import AV1, MPEG2, VP8, VP9, Row
 
 
 def _size(width: int, height: int, first: int = 0, count: int = 60) -> Film:
     return Film(count, width=width, height=height, first=first)
+
+
+def _without_the_60th(n: int) -> float:
+    """Times of a film whose 60th frame is lost where two parts were joined, as ffmpeg loses it."""
+    return n / 25 + 0.04 * (n > 58)
 
 
 TURNED = {
@@ -124,10 +129,8 @@ ROWS = [
             f"{what}, the frame size changes",
             make,
             codec=codec,
-            independent=False,
             sizes=((160, 120), (240, 180)),
-            tolerance=0.05,
-            **({"frames": 119, "shows": [*range(59), *range(60, 120)]} if suffix == "mpg" else {"frames": 120}),
+            frames=120,
         )
         for suffix, what, codec, make in (
             (
@@ -135,14 +138,6 @@ ROWS = [
                 "H.264 in TS",
                 "h264",
                 joined(encoded(H264), encoded(f"{H264} -output_ts_offset 2.48", _size(240, 180, 60))),
-            ),
-            (
-                "mpg",
-                "MPEG-2 in PS",
-                "mpeg2video",
-                joined(
-                    encoded(f"{MPEG2} -bf 2"), encoded(f"{MPEG2} -bf 2 -output_ts_offset 2.48", _size(240, 180, 60))
-                ),
             ),
             ("webm", "VP9 in WebM", "vp9", spliced(".webm", encoded(VP9), encoded(VP9, _size(240, 180, 60)))),
             ("mkv", "AV1 in Matroska", "av1", spliced(".mkv", encoded(AV1), encoded(AV1, _size(240, 180, 60)))),
@@ -157,14 +152,6 @@ ROWS = [
                 ),
             ),
         )
-    ),
-    Row(
-        "cropped.mkv",
-        "geometry",
-        "Matroska whose header crops the frame",
-        matroska_cropped(encoded(f"{H264} -vf setsar=2")),
-        sizes=((144, 96),),
-        shows=None,
     ),
     Row(
         "cropped_hevc.mkv",
@@ -182,9 +169,7 @@ ROWS = [
             f"H.264 in {what}, the frame size changes",
             remuxed(joined(encoded(H264), encoded(f"{H264} -output_ts_offset 2.48", _size(240, 180, 60))), ".ts"),
             120,
-            independent=False,
             sizes=((160, 120), (240, 180)),
-            tolerance=0.05,
         )
         for suffix, what in (("mkv", "Matroska"), ("mp4", "MP4"), ("flv", "FLV"))
     ),
@@ -194,26 +179,26 @@ ROWS = [
         "H.264 in TS, the frame size changes and returns",
         joined(
             *(
-                encoded(f"{H264} -output_ts_offset {2.48 * i}", _size(*size, 60 * i))
+                encoded(f"{H264} -output_ts_offset {2.4 * i + 0.08 * (i > 0)}", _size(*size, 60 * i))
                 for i, size in enumerate(((160, 120), (240, 180), (160, 120)))
             )
         ),
         180,
-        independent=False,
         sizes=((160, 120), (240, 180)),
-        tolerance=0.09,
     ),
-    Row(
-        "resized_scene.ts",
-        "geometry",
-        "MPEG-2 in TS, the frame size changes",
-        joined(encoded(f"{MPEG2} -bf 2"), encoded(f"{MPEG2} -bf 2 -output_ts_offset 2.48", _size(240, 180, 60))),
-        119,
-        independent=False,
-        sizes=((160, 120), (240, 180)),
-        times=lambda n: n / 25 + 0.08 * (n > 58),
-        codec="mpeg2video",
-        shows=[*range(59), *range(60, 120)],
+    *(
+        Row(
+            f"resized_mpeg2.{suffix}",
+            "geometry",
+            f"MPEG-2 in {what}, the frame size changes",
+            joined(encoded(f"{MPEG2} -bf 2"), encoded(f"{MPEG2} -bf 2 -output_ts_offset {start}", _size(240, 180, 60))),
+            119,
+            sizes=((160, 120), (240, 180)),
+            times=_without_the_60th,
+            codec="mpeg2video",
+            shows=[*range(59), *range(60, 120)],
+        )
+        for suffix, what, start in (("ts", "TS", 2.44), ("mpg", "PS", 2.4))
     ),
     Row(
         "resized_hevc.ts",
@@ -222,9 +207,7 @@ ROWS = [
         joined(encoded(HEVC), encoded(f"{HEVC} -output_ts_offset 2.48", _size(240, 180, 60))),
         120,
         codec="hevc",
-        independent=False,
         sizes=((160, 120), (240, 180)),
-        tolerance=0.05,
     ),
     Row(
         "resized_portrait.ts",
@@ -232,9 +215,7 @@ ROWS = [
         "H.264 in TS, landscape becomes portrait",
         joined(encoded(H264), encoded(f"{H264} -output_ts_offset 2.48", _size(120, 160, 60))),
         120,
-        independent=False,
         sizes=((160, 120), (120, 160)),
-        tolerance=0.05,
     ),
     Row(
         "resized_vp8.webm",
@@ -243,9 +224,7 @@ ROWS = [
         spliced(".webm", encoded(VP8), encoded(VP8, _size(240, 180, 60))),
         120,
         codec="vp8",
-        independent=False,
         sizes=((160, 120), (240, 180)),
-        tolerance=0.05,
     ),
     Row(
         "resized_sar.ts",
@@ -253,8 +232,6 @@ ROWS = [
         "H.264 in TS, the pixel aspect ratio changes",
         joined(encoded(H264), encoded(f"{H264} -output_ts_offset 2.48 -vf setsar=2", _size(160, 120, 60))),
         120,
-        independent=False,
         sizes=((160, 120), (320, 120)),
-        tolerance=0.05,
     ),
 ]

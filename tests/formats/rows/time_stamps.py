@@ -1,8 +1,22 @@
 """Time stamps: containers that store decoding order, stamps that start again, edit lists."""
 
-from tests.formats.make import H264, HEVC, Film, dropped, encoded, joined, pes_patched, remuxed, restamped, with_stamps
-from tests.formats.row import LOW, MPEG2, NO_B, Row
+from tests.formats.make import (
+    H264,
+    HEVC,
+    Film,
+    dropped,
+    encoded,
+    joined,
+    muxed,
+    pes_patched,
+    remuxed,
+    restamped,
+    silent_file,
+    with_stamps,
+)
+from tests.formats.row import LOW, MPEG2, NO_B, THEORA, Row
 
+_SECOND = Film(first=60)
 ROWS = [
     *(
         Row(
@@ -302,5 +316,49 @@ ROWS = [
         "stamps of 33 bits wrap around in PS",
         encoded(f"{MPEG2} -bf 2 -output_ts_offset 95442.5"),
         codec="mpeg2video",
+    ),
+    *(
+        Row(
+            f"joined.{suffix}",
+            "time stamps",
+            f"two {what} files joined",
+            joined(encoded(args), encoded(args, _SECOND)),
+            120,
+            codec=codec,
+            shows=range(120),
+            psnr=20,
+            independent=suffix not in {"ogv", "mkv"},
+        )
+        for suffix, what, args, codec in (
+            ("vob", "MPEG-2 VOB", f"{MPEG2} -bf 2 -f vob", "mpeg2video"),
+            ("h264", "H.264", H264, "h264"),
+            ("m2ts", "H.264 M2TS", H264, "h264"),
+            ("mkv", "H.264 Matroska", H264, "h264"),
+            ("gif", "GIF", "-gifflags -transdiff", "gif"),
+            ("ogv", "Theora OGV", THEORA, "theora"),
+        )
+    ),
+    Row(
+        "joined_sound.ts",
+        "time stamps",
+        "two transport streams with sound joined, whose stamps start again",
+        joined(
+            *(
+                muxed(
+                    [(encoded(H264, Film(first=n)), ".mp4"), (silent_file(2.4), ".wav")],
+                    "-map 0 -map 1 -c:v copy -c:a mp2",
+                )
+                for n in (0, 60)
+            )
+        ),
+        120,
+    ),
+    Row(
+        "joined_rate.ts",
+        "time stamps",
+        "two transport streams of 25 and 50 frames a second joined",
+        joined(encoded(H264), encoded(H264, Film(60, "50", first=60))),
+        120,
+        times=lambda n: n / 25 if n < 60 else 2.4 + (n - 60) / 50,
     ),
 ]
