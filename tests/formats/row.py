@@ -9,6 +9,8 @@ from typing import Literal
 from tests.formats.make import H264, Make
 
 FAULTS = Path(__file__).resolve().parents[3] / "shared" / "faults"
+_MP4_CODECS = {"av1", "h264", "hevc", "mpeg4", "vp9"}
+_STAMPED = set("3g2 3gp f4v flv m2ts mkv mov mp4 qt ts webm".split())
 Kind = Literal["codec", "container", "time stamps", "frame rate", "geometry", "color", "interlaced", "streams"]
 
 
@@ -51,6 +53,12 @@ class Row:
     def status(self) -> str:
         """supported, converted or refused, as the page says it."""
         return "refused" if self.refused else "converted" if self.converted else "supported"
+
+    @property
+    def copies(self) -> bool:
+        """Whether clips must be copied, not re-encoded: MP4 holds the codec, and stamps find the frames."""
+        plain = self.kind in {"codec", "container"} and self.converted == self.refused == ""
+        return plain and self.codec in _MP4_CODECS and self.name.rpartition(".")[2] in _STAMPED
 
     def time(self, n: int) -> float:
         """When frame n is shown."""

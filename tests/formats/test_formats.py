@@ -3,7 +3,7 @@ reader."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from training.errors import TrainingError
 from training.frames import FrameReader
 
 READ = [row for row in ROWS if not row.refused]
+HDR_TRANSFERS = {"smpte2084", "arib-std-b67"}
 MOST_COMB = 0.62  # a woven frame of the pattern has 0.7 and more
 
 
@@ -61,7 +62,7 @@ def expected(bench: Bench, row: Row) -> Expected:
     return Expected(times, list(row.shows[: row.frames]) if row.shows is not None else None, shown)
 
 
-@cache
+@lru_cache(2)
 def passed(path: str) -> tuple[VideoPass, list[Clip]]:
     config = CurateConfig(videos=path, clips=ClipSettings(min_length_s=0.5, max_snap_s=0))
     reading = VideoPass(path, config)
@@ -114,6 +115,8 @@ def test_the_manifest_says_what_is_shown(bench: Bench, row: Row):
     facts = expected(bench, row)
     reading, clips = passed(str(bench.file(row)))
     assert [f for _, f in reading.failures] == []
+    assert not row.interlaced or reading.info.interlaced
+    assert not row.hdr or (reading.info.color and reading.info.color.transfer in HDR_TRANSFERS)
     if not row.clips:
         return
     assert sum(clip.frame_count for clip in clips) == row.frames or row.cuts
@@ -211,14 +214,11 @@ def test_the_copied_clip_shows_the_same_frames(bench: Bench, row: Row):
         for clip, path, codec in exported(bench, row, ExportMode.copy):
             assert codec == row.codec
             check_clip(
-                replace(row, interlaced=False, psnr=-99) if row.interlaced or row.hdr else row,
-                facts,
-                clip,
-                path,
-                4,
-                "copied",
+                replace(row, interlaced=False, psnr=0) if row.interlaced else row, facts, clip, path, 4, "copied"
             )
     except ClipError as error:
+        if row.copies:
+            raise
         pytest.skip(f"not copied: {error}")
 
 

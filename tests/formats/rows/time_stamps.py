@@ -359,6 +359,7 @@ ROWS = [
         "two transport streams of 25 and 50 frames a second joined",
         joined(encoded(H264), encoded(H264, Film(60, "50", first=60))),
         120,
+        independent=False,
         times=lambda n: n / 25 if n < 60 else 2.4 + (n - 60) / 50,
     ),
 ]
