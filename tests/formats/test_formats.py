@@ -134,17 +134,28 @@ def test_the_manifest_says_what_is_shown(bench: Bench, row: Row):
 
 
 def manifest_rows(path: str) -> list[dict[str, Any]]:
-    """The clips as the manifest has them."""
+    """The clips as the manifest has them, and under `middle` where a clip would start that begins in their middle."""
     reading, clips = passed(path)
     video = end_of(Task("shard", Source(path, 1, 0), reading.video_id), reading, [], len(clips)).video
     rows = [clip_row(clip, Scored())[0] for clip in clips]
-    return [row | stamps(row, video) for row in rows]
+    for fields in rows:
+        fields.update(stamps(fields, video))
+        half = {"start": (fields["start"] + fields["end"]) / 2, "end": fields["end"]}
+        fields["middle"] = half["start"], stamps(half, video)["start_pts"]
+    return rows
 
 
 @rows(READ)
 def test_training_reads_the_frames_that_are_shown(bench: Bench, row: Row):
     facts, path = expected(bench, row), str(bench.file(row))
-    whole = {"start": 0.0, "start_pts": None, "frames": row.frames, "width": row.sizes[0][0], "height": row.sizes[0][1]}
+    whole = {
+        "start": 0.0,
+        "start_pts": None,
+        "middle": (0.0, None),
+        "frames": row.frames,
+        "width": row.sizes[0][0],
+        "height": row.sizes[0][1],
+    }
     rng = np.random.default_rng(0)
     for clip in manifest_rows(path) if row.clips else [whole]:
         first, width, height = facts.first(clip["start"]), clip["width"], clip["height"]
@@ -161,7 +172,7 @@ def read(
     aspect, times = clip["width"] / clip["height"], facts.times
     ends = [*times[1:], times[-1] + 0.04]
     for n, share in enumerate((0.0, 0.5, 0.9, 0.0)):
-        origin = (clip["start"], clip["start_pts"] if n else None)
+        origin = [(clip["start"], None), *[(clip["start"], clip["start_pts"])] * 2, clip["middle"]][n]
         chosen = np.sort(rng.choice(places, 3))
         at = np.array([min(times[p] + share * (ends[p] - times[p]), max(times[p], ends[p] - 1.5e-3)) for p in chosen])
         yield from zip(chosen, at, reader.at(path, at, aspect, origin), strict=True)
