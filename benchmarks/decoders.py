@@ -135,16 +135,21 @@ def measure(peer: type[Peer], path: Path, truth: Shown, times: list[tuple[int, f
     began, spent = time.perf_counter(), 0.0
     try:
         reader = peer(str(path))
-        score.open_s = time.perf_counter() - began
-        for place, seconds in times:
-            began = time.perf_counter()
-            frame = reader.at(seconds)
-            spent += time.perf_counter() - began
-            score.right += is_right(frame, truth.frames, place)
-        score.random = len(times) / spent
     except Exception as error:  # noqa: BLE001 - C++ libraries raise errors of their own
-        score.problem = f"random access: {type(error).__name__}"
+        score.problem = f"open: {type(error).__name__}"
         return score
+    score.open_s = time.perf_counter() - began
+    for place, seconds in times:
+        began = time.perf_counter()
+        try:
+            frame = reader.at(seconds)
+        except Exception as error:  # noqa: BLE001
+            score.problem = f"random access: {type(error).__name__}"
+            continue
+        finally:
+            spent += time.perf_counter() - began
+        score.right += is_right(frame, truth.frames, place)
+    score.random = len(times) / spent
     began, frames = time.perf_counter(), []
     try:
         for frame in reader.frames():

@@ -198,7 +198,7 @@ ROWS = [
             codec="mpeg2video",
             shows=[*range(59), *range(60, 120)],
         )
-        for suffix, what, start in (("ts", "TS", 2.44), ("mpg", "PS", 2.4))
+        for suffix, what, start in (("ts", "TS", 2.44), ("mpg", "PS", 2.94))
     ),
     Row(
         "resized_hevc.ts",
