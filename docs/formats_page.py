@@ -68,6 +68,8 @@ def _situations(rows: Iterable[Row]) -> str:
 
 
 def _reason(row: Row) -> str:
+    if row.reported:
+        return f"partly read; error row `{row.reported}`"
     return f"the reason: {row.refused}" if row.refused else ""
 
 

@@ -21,9 +21,10 @@ class Row:
     `times` are seconds since the first frame, by number of the frame. `rate` gives them where it is constant, and the
     independent reader where it is empty. `stream` is the place of the film among the video streams. `shows` are the
     burned-in numbers, in order; None where the file has none. `sizes` are the display sizes in the order in which they
-    occur. `refused` is a pattern of the reason. `psnr` is the least agreement with the independent reader's frames.
-    `independent` is false where that reader shows something else than what is right. `clips` is false for films from
-    which no clips are made, `cuts` is true for films with several scenes.
+    occur. `refused` is a pattern of the reason, `reported` one of the error row about footage that is left out. `psnr`
+    is the least agreement with the independent reader's frames. `independent` is false where that reader shows
+    something else than what is right. `clips` is false for films from which no clips are made, `cuts` is true for films
+    with several scenes.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Row:
     stream: int = 0
     converted: str = ""
     refused: str = ""
+    reported: str = ""
     hdr: bool = False
     interlaced: bool = False
     psnr: float = 26.0

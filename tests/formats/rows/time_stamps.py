@@ -327,7 +327,7 @@ ROWS = [
             codec=codec,
             shows=range(120),
             psnr=20,
-            independent=suffix not in {"ogv", "mkv"},
+            independent=suffix != "mkv",
         )
         for suffix, what, args, codec in (
             ("vob", "MPEG-2 VOB", f"{MPEG2} -bf 2 -f vob", "mpeg2video"),
@@ -335,7 +335,6 @@ ROWS = [
             ("m2ts", "H.264 M2TS", H264, "h264"),
             ("mkv", "H.264 Matroska", H264, "h264"),
             ("gif", "GIF", "-gifflags -transdiff", "gif"),
-            ("ogv", "Theora OGV", THEORA, "theora"),
         )
     ),
     Row(
@@ -361,5 +360,22 @@ ROWS = [
         120,
         independent=False,
         times=lambda n: n / 25 if n < 60 else 2.4 + (n - 60) / 50,
+    ),
+    Row(
+        "joined.ogv",
+        "time stamps",
+        "two Theora OGV files joined",
+        joined(encoded(THEORA), encoded(THEORA, _SECOND)),
+        120,
+        codec="theora",
+        independent=False,
+        reported="DamagedVideo",
+    ),
+    Row(
+        "joined_pid.ts",
+        "time stamps",
+        "two transport streams joined, the second is another stream",
+        joined(encoded(H264), encoded(f"{H264} -streamid 0:300", _SECOND)),
+        reported="UnreadStream",
     ),
 ]
