@@ -6,6 +6,7 @@ python -m docs.formats_page --write    writes it
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def _situations(rows: Iterable[Row]) -> str:
 
 def _reason(row: Row) -> str:
     if row.reported:
-        return f"partly read; error row `{row.reported}`"
+        return f"error row `{row.reported}`"
     return f"the reason: {row.refused}" if row.refused else ""
 
 
@@ -78,11 +79,8 @@ def _copied() -> str:
 
 
 def _counts() -> str:
-    status = [row.status for row in ROWS]
-    return (
-        f"{len(ROWS)} files: {status.count('supported')} supported, {status.count('converted')} converted, "
-        f"{status.count('refused')} refused."
-    )
+    counts = Counter(row.status for row in ROWS)
+    return f"{len(ROWS)} files: {', '.join(f'{count} {status}' for status, count in counts.most_common())}."
 
 
 def _table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:

@@ -53,8 +53,9 @@ class Row:
 
     @property
     def status(self) -> str:
-        """supported, converted or refused, as the page says it."""
-        return "refused" if self.refused else "converted" if self.converted else "supported"
+        """supported, converted, reported or refused, as the page says it."""
+        states = {"refused": self.refused, "reported": self.reported, "converted": self.converted}
+        return next((state for state, words in states.items() if words), "supported")
 
     @property
     def copies(self) -> bool:
