@@ -24,7 +24,7 @@ class Row:
     occur. `refused` is a pattern of the reason, `reported` one of the error row about footage that is left out. `psnr`
     is the least agreement with the independent reader's frames. `independent` is false where that reader shows
     something else than what is right. `clips` is false for films from which no clips are made, `cuts` is true for films
-    with several scenes.
+    with several scenes. `slow` rows run with `-m slow`.
     """
 
     name: str

@@ -12,7 +12,15 @@ _LONG_GOP = H264.replace("keyint=12", "keyint=250:bframes=3:b-adapt=0")
 _PYRAMID = H264.replace("keyint=12", "keyint=50:bframes=7:b-adapt=0:b-pyramid=normal:ref=4")
 _REFRESH = H264.replace("keyint=12", "intra-refresh=1:keyint=20:bframes=0")
 ROWS = [
-    Row(f"{name}.{suffix}", "container", f"{what} in {container}", encoded(args, _LONG), 100, codec=codec)
+    Row(
+        f"{name}.{suffix}",
+        "container",
+        f"{what} in {container}",
+        encoded(args, _LONG),
+        100,
+        codec=codec,
+        slow=suffix in {"mkv", "flv"},
+    )
     for suffix, container in (("mp4", "MP4"), ("mkv", "Matroska"), ("ts", "TS"), ("avi", "AVI"), ("flv", "FLV"))
     for name, what, args, codec in (
         ("open", "H.264 with open groups", _OPEN_H264, "h264"),

@@ -9,6 +9,8 @@ def _tagged(matrix: str, pixels: str = "yuv420p", range_: str = "tv") -> str:
     return f"zscale=matrixin=gbr:rangein=full:matrix={zimg[matrix]}:range={range_},format={pixels}"
 
 
+_USUAL = {"bgr0", "gbrp", "yuv422p10le", "yuv444p", "yuv420p10le", "yuva420p", "yuyv422"}
+
 ROWS = [
     *(
         Row(
@@ -61,6 +63,7 @@ ROWS = [
             encoded(f"{args} -pix_fmt {pixels}"),
             codec=codec,
             psnr=psnr,
+            slow=pixels not in _USUAL,
         )
         for codec, suffix, what, args, pixels, psnr in (
             ("ffv1", "mkv", "FFV1", "-c:v ffv1", "gbrp", 40),

@@ -41,7 +41,9 @@ ROWS = [
         sizes=((160, 120),),
     ),
     _fault("lapse_20s.mp4", "frame rate", "a frame every 20 s", frames=40, rate="0.05", clips=False),
-    _fault("cuts_200.mp4", "frame rate", "200 frames a second", frames=1200, rate="200", shows=None, cuts=True),
+    _fault(
+        "cuts_200.mp4", "frame rate", "200 frames a second", frames=1200, slow=True, rate="200", shows=None, cuts=True
+    ),
     _fault("opengop_hevc.mp4", "container", "HEVC with open groups of pictures", frames=150, codec="hevc"),
     _fault("matrix_hflip.mp4", "geometry", "display matrix that mirrors", shows=None),
     _fault("matrix_45.mp4", "geometry", "display matrix that turns by 45 degrees", refused="45 degrees"),
