@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 
 from tests.formats.oracle import ffmpeg
 from tests.formats.pattern import draw
@@ -145,7 +147,7 @@ def with_stamps(times: Callable[[int], float], args: str = H264, film: Film = Fi
         options = {k.lstrip("-"): v for k, v in zip(words[::2], words[1::2], strict=True)}
         codec, pixels = options.pop("c:v"), options.pop("pix_fmt", "yuv420p")
         with av.open(str(path), "w") as out:
-            stream = out.add_stream(codec, rate=Fraction(film.rate), options=options)
+            stream = cast(VideoStream, out.add_stream(codec, rate=Fraction(film.rate), options=options))
             stream.width, stream.height, stream.pix_fmt = film.width, film.height, pixels
             stream.codec_context.time_base = Fraction(1, 1000)
             for n in range(film.count):
@@ -286,7 +288,7 @@ def dropped(args: str, gaps: dict[int, int]) -> Make:
 
 
 def silent_file(seconds: float) -> Make:
-    """A file of sound alone."""
+    """An audio file without video."""
     return partial(_tone, seconds)
 
 

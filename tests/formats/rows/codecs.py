@@ -3,11 +3,10 @@
 from tests.formats.make import H264, HEVC, Film, encoded
 from tests.formats.row import AV1, LOW, MPEG2, THEORA, VP8, VP9, Row
 
-
 _RARE = set(
     "asv2 avif cfhd cinepak dirac dnxhr_mxf dxv ffvhuff flashsv h263p h264_3g2 h264_asf h264_f4v h264_ismv h264_nut "
-    "h264_qt h264_wtv hap jpeg2000 magicyuv mpeg4_3gp mpeg4_asf msmpeg4v2 msvideo1 obu png qtrle rawvideo_mov rpza rv20 "
-    "snow speedhq svq1 theora_ogm vp8_avi wmv1 wtv zmbv".split()
+    "h264_qt h264_wtv hap jpeg2000 magicyuv mpeg4_3gp mpeg4_asf msmpeg4v2 msvideo1 obu png qtrle rawvideo_mov rpza "
+    "rv20 snow speedhq svq1 theora_ogm vp8_avi wmv1 wtv zmbv".split()
 )
 
 

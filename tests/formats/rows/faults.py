@@ -78,7 +78,7 @@ ROWS = [
     _fault("av1_grain.mp4", "codec", "AV1 with film grain in MP4", frames=100, codec="av1"),
     _fault("still_track_first.mkv", "streams", "a still is the first video stream", stream=1),
     _fault("cover_udta_first.mp4", "streams", "an attached cover is the first video stream", stream=1),
-    _fault("audio_longer.mkv", "streams", "the sound is longer than the video"),
+    _fault("audio_longer.mkv", "streams", "the audio is longer than the video"),
     _fault(
         "interlaced.mp4",
         "interlaced",

@@ -47,7 +47,7 @@ ROWS = [
     Row(
         "unflagged.mkv",
         "interlaced",
-        "FFV1 flagged as interlaced by the container alone",
+        "FFV1 flagged as interlaced only by the container",
         interlaced("-c:v ffv1 -pix_fmt yuv422p -field_order tt"),
         interlaced=True,
         codec="ffv1",

@@ -96,7 +96,7 @@ ROWS = [
         Row(
             f"sound_longer.{suffix}",
             "streams",
-            f"the sound is longer than the video, in {what}",
+            f"the audio is longer than the video, in {what}",
             muxed([(encoded(args), source), (silent_file(9.0), ".wav")], f"-map 0 -map 1 -c:v copy -c:a {sound}"),
             codec=codec,
         )
@@ -114,17 +114,17 @@ ROWS = [
     Row(
         "video_longer.mkv",
         "streams",
-        "the video is longer than the sound",
+        "the video is longer than the audio",
         muxed([(encoded(H264), ".mp4"), (silent_file(0.5), ".wav")], "-map 0 -map 1 -c:v copy -c:a aac"),
     ),
     Row(
         "sound_first.mp4",
         "streams",
-        "the sound is the first stream",
+        "the audio is the first stream",
         muxed([_SOUND, (encoded(H264), ".mp4")], "-map 0 -map 1 -c:v copy -c:a aac"),
     ),
     Row("timecode.mov", "streams", "MOV with a time code track", encoded(f"{H264} -timecode 10:00:00:00")),
-    Row("words_only.mkv", "streams", "subtitles alone", muxed([(words, ".srt")], "-c copy"), refused="no video stream"),
+    Row("words_only.mkv", "streams", "only subtitles", muxed([(words, ".srt")], "-c copy"), refused="no video stream"),
     Row(
         "words_first.mkv",
         "streams",
@@ -141,7 +141,7 @@ ROWS = [
     Row(
         "cover_only.m4a",
         "streams",
-        "sound with a cover",
+        "audio with a cover",
         muxed([_SOUND, (image, ".jpg")], "-map 0 -map 1 -c:a aac -c:v copy -disposition:v attached_pic -f mp4"),
         refused="no film",
     ),

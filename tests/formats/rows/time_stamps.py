@@ -340,7 +340,7 @@ ROWS = [
     Row(
         "joined_sound.ts",
         "time stamps",
-        "two transport streams with sound joined, whose stamps start again",
+        "two transport streams with audio joined, whose stamps start again",
         joined(
             *(
                 muxed(
