@@ -107,7 +107,7 @@ ROWS = [
         independent=False,
     ),
     Row(
-        "joined_mp4_parts.ts",
+        "joined_to_itself.ts",
         "time stamps",
         "a transport stream joined twice to itself",
         joined(*[encoded(H264)] * 3),

@@ -1,11 +1,8 @@
 """Covers, stills, previews, several films, and other streams."""
 
-from functools import partial
-
 from tests.formats.make import H264, Film, encoded, image, muxed, remuxed, silent_file, words
 from tests.formats.row import LOW, MPEG2, VP9, Row
 
-_SMALL = Film(20, "1", 80, 60, first=2000)
 _SOUND = (silent_file(4.0), ".wav")
 ROWS = [
     Row(
@@ -135,7 +132,7 @@ ROWS = [
         "sound_only.mp4",
         "streams",
         "no video",
-        partial(remuxed(silent_file(2.0), ".wav", "-c:a aac")),
+        remuxed(silent_file(2.0), ".wav", "-c:a aac"),
         refused="no video stream",
     ),
     Row(
