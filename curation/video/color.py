@@ -194,7 +194,8 @@ def sdr_yuv420(frame: VideoFrame, width: int | None = None, height: int | None =
     """Convert a frame to 8-bit 4:2:0 in video range, for an SDR encoder.
 
     `width` and `height`, if given, are the size to scale to, before rotation. Plain SDR YUV keeps its matrix, primaries
-    and transfer tags, or stays untagged. RGB and converted frames become BT.709 and are tagged as BT.709. Raises UnreadableVideo as `color_of` does.
+    and transfer tags, or stays untagged. RGB and converted frames become BT.709 and are tagged as BT.709. Raises
+    UnreadableVideo as `color_of` does.
     """
     color = color_of(frame)
     flags, limited = Interpolation.BICUBIC | _ACCURATE, ColorRange.MPEG

@@ -81,7 +81,7 @@ def _candidates(uri: str, container: av.container.InputContainer) -> list[VideoS
         raise UnreadableVideo(f"{uri}: the only video stream is a cover image or thumbnails", step="probe")
     decoded = [s for s in films if s.codec_context is not None]
     if not decoded:
-        raise UnreadableVideo(f"{uri}: libav has no decoder for its codec; convert the video to another codec", step="probe")
+        raise UnreadableVideo(f"{uri}: no decoder for its codec; convert the video to another one", step="probe")
     return decoded
 
 
@@ -114,7 +114,7 @@ class Frames:
 
     def __init__(self, container: av.container.InputContainer, stream: VideoStream) -> None:
         self.in_decoding_order = True
-        self._runs = deque([0], maxlen=_SEAM_PACKETS + 1)  # packets of other video streams after each packet of this one
+        self._runs = deque([0], maxlen=_SEAM_PACKETS + 1)  # other streams' packets, by packet of this one
         self._container, self._stream = container, stream
         self._others = [s for s in container.streams.video if s.index != stream.index and _may_be_film(s)]
         self._latest: int | None = None
@@ -194,14 +194,14 @@ def claimed_duration(container: av.container.InputContainer, stream: VideoStream
     """Duration of the video stream in seconds, according to the file's header; None if the header has none."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
-    start = max(0.0, (container.start_time or 0) / av.time_base)  # Matroska durations count from 0, not from the first frame
+    start = max(0.0, (container.start_time or 0) / av.time_base)  # Matroska's durations begin at 0
     if match := _DURATION_TAG.match(stream.metadata.get("DURATION", "")):
         return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) - start
     return container.duration / av.time_base - start if container.duration is not None else None
 
 
 def other_streams_end(uri: str) -> float:
-    """End of the last packet of all other streams, in seconds of the container's clock; 0 if there is no other one."""
+    """End of the last packet of the other streams, in seconds of the container's clock; 0 if there are none."""
     end = 0.0
     with opened(uri) as (container, film):
         others = [s for s in container.streams if s.index != film.index and s.type in {"audio", "subtitle", "video"}]

@@ -56,7 +56,7 @@ class VideoInfo:
       frames.
     - `color`: color of the first frame; None until it is decoded.
     - `interlaced`: whether any frame is interlaced.
-    - `damage`: intervals, (start, end) in seconds, with packets that could not be decoded or frames that depend on them.
+    - `damage`: intervals (start, end) in seconds with packets that could not be decoded, or frames that depend on them.
     - `hidden`: number of frames with no display time.
     - `unread`: number of packets of another video stream that begins where this one ends, as in concatenated files.
     """
@@ -142,8 +142,8 @@ class _MissedError(Exception):
 class Decoder:
     """Decode a video once, from its first to its last frame.
 
-    `info` is available at once; its `frames`, `duration`, `variable_rate`, `interlaced`, `damage` and `hidden` are exact
-    when iteration has ended. Packets that cannot be decoded are skipped, and frames that depend on them have
+    `info` is available at once. Its `frames`, `duration`, `variable_rate`, `interlaced`, `damage` and `hidden` are
+    exact when iteration has ended. Packets that cannot be decoded are skipped, and frames that depend on them have
     `damaged_from` set. At the first sign of damage, the decoder seeks the keyframe before it and decodes the rest in
     one thread, so that the damaged frames do not depend on the number of threads.
 
@@ -164,7 +164,7 @@ class Decoder:
         with opened(uri) as (container, stream):
             self.info = _info(uri, container, stream)
             self._start = Timeline(float(stream.time_base or 0), self.info.fps, clock_may_jump(container))
-        if self.info.codec == "vp8":  # VP8 reports no damage, and damaged frames depend on the number of threads
+        if self.info.codec == "vp8":  # it reports no damage, and its damaged frames depend on the threads
             self.threads = 1
 
     def __iter__(self) -> Iterator[Frame]:
@@ -336,7 +336,7 @@ def ahead(frames: Iterable[Frame], depth: int = 4, patience_s: float | None = No
             yield item
     except queue.Empty:
         stalled = True
-        raise UnreadableVideo(f"no frame came for {patience_s:g} s: the decoder hangs or the storage is too slow", step="decode") from None
+        raise UnreadableVideo(f"no frame came for {patience_s:g} s; check the file", step="decode") from None
     finally:
         stop.set()
         room.release()
@@ -365,8 +365,7 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
     context = stream.codec_context
     sides = context.width, context.height
     if min(sides) < 1 or max(sides) > MAX_SIDE_PX or context.width * context.height > MAX_PIXELS:
-        raise UnreadableVideo(f"{uri}: the header claims a size of {context.width}x{context.height}; at most {MAX_SIDE_PX} on a side and "
-            f"{MAX_PIXELS} pixels are supported", step="probe")
+        raise UnreadableVideo(f"{uri}: the header claims a size of {context.width}x{context.height}", step="probe")
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate
     return VideoInfo(
         uri=uri,
@@ -395,7 +394,7 @@ def _pictures_from(
     """Yield the decoded frames from this position on. Raises _MissedError if a seek does not lead there."""
     pictures = iter(frames)
     if seek:
-        # after a seek in concatenated Ogg files, libav does not read the later files
+        # after a seek in concatenated Ogg files, libav omits the later files
         if place.pts is None or place.hidden or container.format.name == "ogg":
             raise _MissedError
         try:
@@ -409,7 +408,7 @@ def _pictures_from(
                 yield picture
                 yield from pictures
                 return
-            errors.told()  # discard errors of earlier frames, some of which cannot be decoded after the seek
+            errors.told()  # discard errors of earlier frames: some cannot be decoded after the seek
         raise _MissedError
     passed = 0
     for picture in pictures:

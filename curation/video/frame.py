@@ -29,7 +29,7 @@ class Still:
     """A frame at thumbnail size. It keeps its coded planes until `rgb` is called, which takes half the memory of RGB.
 
     `planes` are luma (h, w) and two chroma planes of half that size (none for a grey frame), with `depth` bits per
-    sample. Where `color` is None, `planes` is a single RGB array (h, w, 3). The planes are not rotated upright yet.
+    sample. Where `color` is None, `planes` holds one RGB array (h, w, 3). The planes are not rotated upright yet.
     """
 
     planes: tuple[np.ndarray, ...]

@@ -5,7 +5,7 @@ depend on frames that were not decoded. The result of a seek is therefore used o
 otherwise the file is read from its beginning:
 
 - The manifest says that the video's frames can be found by their time stamps (`start_pts` is not null).
-- A keyframe was decoded at or before the start of the interval. Frames that are shown before this keyframe are not used.
+- A keyframe was decoded at or before the start of the interval. Frames shown before this keyframe are not used.
 - From that keyframe on, libav reports no error, no frame is marked as damaged, and time stamps need no repair.
 """
 
@@ -105,7 +105,7 @@ def _between(frames: Iterator[Frame] | Decoder, start: float, end: float, check:
 
 
 def _sought(uri: str, start: float, origin: tuple[float, int], lead_s: float) -> Iterator[Frame]:
-    """Seek and yield frames from a keyframe at or before `start` on. Raises _MissedError as soon as a condition fails."""
+    """Seek and yield frames from a keyframe at or before `start`. Raises _MissedError as soon as a condition fails."""
     with decoding(uri, 1) as (container, stream, errors):
         base, context = stream.time_base, stream.codec_context
         if not base:

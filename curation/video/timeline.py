@@ -30,7 +30,7 @@ _JUMP_S = 10.0  # ffmpeg also treats such a jump as a new clock (dts_delta_thres
 _EARLY_S = 1e-6
 _CROWDED = 0.25  # of the usual frame interval: a last frame closer to its predecessor has a guessed stamp
 _LEAST = 1e-3  # smallest distance between two frames, in ticks
-_MOST_FALLS = 2  # decreases of the stamps before decoding times are used; one suffices if the stamps of all packets increase
+_MOST_FALLS = 2  # decreases before decoding times are used; one suffices if the stamps of all packets increase
 _RECENT = 9  # frame intervals whose median is the usual one
 
 
@@ -51,8 +51,8 @@ class Stamped(Generic[T]):
 class Placed(Generic[T]):
     """A frame with its presentation time and duration, in seconds.
 
-    `time` is None for a frame that is never shown. `leaped` marks a frame whose stamp is more than LONGEST_STILL_S after
-    the previous frame.
+    `time` is None for a frame that is never shown. `leaped` marks a frame whose stamp is more than LONGEST_STILL_S
+    after the previous frame.
     """
 
     item: T

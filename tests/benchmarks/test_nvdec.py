@@ -42,7 +42,7 @@ def test_what_differs_is_named(film: str):
 
 
 @pytest.mark.parametrize(
-    ("args", "words"), [(["nowhere.mp4"], "no file that can be read"), ([__file__], "take decoder cpu")]
+    ("args", "words"), [(["nowhere.mp4"], "no file that can be read"), ([__file__], "use `--decoder cpu`")]
 )
 def test_faults_are_said_before_any_work(
     args: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -333,7 +333,7 @@ def test_decoding_on_a_card_that_is_not_there_is_refused_with_the_remedy(tmp_pat
     monkeypatch.setattr(nvdec, "cards", lambda: 0)
     monkeypatch.setattr(nvdec, "hwdevices_available", lambda: ["cuda"])
     (problem,) = preflight(config).problems()
-    assert "needs an NVIDIA card" in problem
+    assert "needs an NVIDIA GPU" in problem
     assert "--decoder cpu" in problem
     with pytest.raises(CurationError, match="--decoder cpu"):
         require(config)

@@ -48,7 +48,7 @@ def test_a_planar_picture_is_left_alone(two_shots):
 
 def test_a_machine_without_a_card_is_told_so(monkeypatch):
     monkeypatch.setattr(nvdec, "cards", lambda: 0)
-    with pytest.raises(CurationError, match="needs an NVIDIA card.*take decoder cpu"):
+    with pytest.raises(CurationError, match="needs an NVIDIA GPU.*use `--decoder cpu`"):
         nvdec.acceleration()
     monkeypatch.setattr(nvdec, "hwdevices_available", list)
     with pytest.raises(CurationError, match="without CUDA"):
@@ -57,7 +57,7 @@ def test_a_machine_without_a_card_is_told_so(monkeypatch):
 
 def test_a_decoder_that_is_to_use_a_card_says_that_there_is_none(two_shots, monkeypatch):
     monkeypatch.setattr(nvdec, "cards", lambda: 0)
-    with pytest.raises(CurationError, match="take decoder cpu"):
+    with pytest.raises(CurationError, match="use `--decoder cpu`"):
         list(Decoder(str(two_shots), decoder="nvdec"))
 
 
