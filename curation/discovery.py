@@ -1,4 +1,4 @@
-"""Find the videos of a run: in a folder, in a list, or at one path; and count what is passed over."""
+"""Find the videos of a run in a folder, in a list or at one path, and count the files that are skipped."""
 
 import codecs
 import os
@@ -18,7 +18,7 @@ SUFFIXES = frozenset(
     .mpv .mpv2 .mts .mxf .nut .obu .ogm .ogv .ogx .qt .rm .rmvb .tod .tp .trp .ts .vob .webm .wmv
     .wtv .xvid .y4m""".split()
 )
-"""A folder is searched for these. A path that is given by itself or by a list is tried whatever its suffix."""
+"""Suffixes of the files that a folder search finds. A file given by its path or in a list may have any suffix."""
 
 _PARTIAL = frozenset(
     """.!bt .!qb .!ut .aria2 .bc! .crdownload .download .dtapart .filepart .incomplete .jc! .ob! .opdownload .part
@@ -27,7 +27,7 @@ _PARTIAL = frozenset(
 _SYSTEM = frozenset({".ds_store", ".directory", ".localized", "desktop.ini", "ehthumbs.db", "thumbs.db"})
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # begins with the mark of UTF-16, and so is looked for first
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins with the mark of UTF-16, so it must be tested first
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -36,14 +36,14 @@ _EXAMPLES = 3
 
 
 class Skipped:
-    """What a search passed over: counts, details and examples by reason."""
+    """Files that a search skipped: counts, details and examples by reason."""
 
     def __init__(self) -> None:
         self._details: dict[str, Counter[str]] = {}
         self._examples: dict[str, list[str]] = {}
 
     def add(self, reason: str, path: str, detail: str = "") -> None:
-        """Count one path. Details, such as suffixes, are counted below their reason."""
+        """Count one path. Details, such as suffixes, are counted within their reason."""
         self._details.setdefault(reason, Counter())[detail] += 1
         examples = self._examples.setdefault(reason, [])
         if len(examples) < _EXAMPLES:
@@ -51,11 +51,11 @@ class Skipped:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Paths by reason."""
+        """Number of paths by reason."""
         return {reason: details.total() for reason, details in self._details.items()}
 
     def messages(self) -> list[str]:
-        """One line a reason."""
+        """Return one line per reason."""
         return [f"skipped {many}: {reason}{self._told(reason)}" for reason, many in self.counts.items()]
 
     def _told(self, reason: str) -> str:
@@ -66,10 +66,11 @@ class Skipped:
 
 
 def find(videos: str, skipped: Skipped | None = None) -> list[Source]:
-    """The videos in a folder (searched recursively), those that a list (.txt) names, or the file itself; on disk or, by
-    URL, on an object store. Sorted by path. What is passed over in a folder is counted in `skipped`.
+    """Return the videos in a folder (searched recursively), the videos in a list (.txt), or the file at a path.
 
-    Raises CurationError where there is no video, and says what was looked for and what was passed over.
+    `videos` is a path on disk or the URL of an object store. The result for a folder is sorted by path, and `skipped`
+    counts the other files in it. Raises CurationError if there is no video; the message lists the suffixes that were
+    searched for and the files that were skipped.
     """
     videos, skipped = store.without_file_protocol(videos), skipped or Skipped()
     if "://" in videos:
@@ -88,12 +89,12 @@ def find(videos: str, skipped: Skipped | None = None) -> list[Source]:
         except OSError as error:
             raise CurationError(f"videos: {videos!r} cannot be read: {error.strerror or error}") from error
     if not root.is_file():
-        raise CurationError(f"videos: {videos!r} is no regular file; give a folder, a video or a .txt list of paths")
+        raise CurationError(f"videos: {videos!r} is not a regular file; give a folder, a video or a .txt list of paths")
     return [sources.at(root)]
 
 
 def _find_on_store(videos: str, skipped: Skipped) -> list[Source]:
-    """The videos below a URL, those of a list that lies there, or the object itself."""
+    """Return the videos below a URL, the videos in the list at a URL, or the object at a URL."""
     root = store.place(videos)
     if PurePosixPath(videos).suffix.lower() == ".txt":
         try:
@@ -119,7 +120,7 @@ def _find_on_store(videos: str, skipped: Skipped) -> list[Source]:
 
 
 def _walk(root: Path, skipped: Skipped) -> Iterator[Source]:
-    """The videos below `root`, through links too, but each folder once."""
+    """Yield the videos below `root`. Symbolic links are followed, and each folder is searched once."""
 
     def unreadable(error: OSError) -> None:
         skipped.add("folder that cannot be read", str(error.filename), error.strerror or "")
@@ -133,7 +134,7 @@ def _walk(root: Path, skipped: Skipped) -> Iterator[Source]:
             folders.clear()
             continue
         if (status.st_dev, status.st_ino) in seen:
-            skipped.add("folder that links reach again", folder)
+            skipped.add("folder that was already searched", folder)
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
@@ -144,7 +145,7 @@ def _walk(root: Path, skipped: Skipped) -> Iterator[Source]:
 
 
 def _is_wanted(path: str, beside: set[str], skipped: Skipped) -> bool:
-    """Whether the name of a file in a searched folder is that of a video."""
+    """Whether the name of a file in a folder is that of a video. Otherwise the file is counted in `skipped`."""
     folder, _, name = path.rpartition("/")
     suffix = PurePosixPath(name).suffix.lower()
     if name.startswith("._") or name.lower() in _SYSTEM or folder.rpartition("/")[2] == "__MACOSX":
@@ -159,7 +160,7 @@ def _is_wanted(path: str, beside: set[str], skipped: Skipped) -> bool:
 
 
 def _regular(path: str, skipped: Skipped) -> Source | None:
-    """The file at a path that a search found; None for a pipe, a device, or a link that leads nowhere."""
+    """Return the state of the file at a path; None for a pipe, a device or a broken link."""
     absolute = os.path.abspath(path)  # noqa: PTH100 - Path.resolve would replace a link by its target
     try:
         status = os.stat(absolute)  # noqa: PTH116
@@ -167,7 +168,7 @@ def _regular(path: str, skipped: Skipped) -> Source | None:
         if Path(absolute).is_symlink():
             skipped.add("broken link", absolute, error.strerror or "")
             return None
-        return sources.at(absolute)  # reading it says why it cannot be read
+        return sources.at(absolute)  # the decode reports why the file cannot be read
     if stat.S_ISREG(status.st_mode):
         return sources.of_status(absolute, status)
     skipped.add("not a regular file", absolute)
@@ -175,22 +176,24 @@ def _regular(path: str, skipped: Skipped) -> Source | None:
 
 
 def _listed(videos: str, content: bytes, folder: Path) -> list[Source]:
-    """The videos that the lines of a list name: by URL, or by a path that may be relative to the list's folder."""
+    """Return the videos in a list: one URL or path per line. Paths may be relative to the list's folder."""
     lines = [line for line in re.split(r"\r\n|\r|\n", _text(videos, content)) if line.strip()]
     found = {s.uri: s for s in (_named(line, folder) for line in lines if not line.lstrip().startswith("#"))}
     if not found:
-        raise CurationError(f"videos: the list {videos!r} names no video")
+        raise CurationError(f"videos: the list {videos!r} names no video; write one path or URL per line")
     if missing := [source.uri for source in found.values() if source.size < 0]:
         raise CurationError(
-            f"videos: {videos!r} names {missing[0]}, which does not exist or cannot be reached "
-            f"({len(missing)} such){_advice(missing[0])}"
+            f"videos: the list {videos!r} names {missing[0]}, which does not exist or cannot be reached "
+            f"({len(missing)} missing in all){_advice(missing[0])}"
         )
     return list(found.values())
 
 
 def _text(videos: str, content: bytes) -> str:
-    """The text of a list: UTF-8, or UTF-16 and UTF-32 as Windows writes them. Bytes that are no UTF-8 stand for
-    themselves, as they do in file names."""
+    """Decode a list: UTF-8, or UTF-16 or UTF-32 as Windows writes them.
+
+    Bytes that are not valid UTF-8 are kept with surrogateescape, as in file names.
+    """
     encoding = next((encoding for bom, encoding in _BOMS if content.startswith(bom)), "utf-8")
     if encoding == "utf-8" and b"\0" in content:
         encoding = "utf-16-le" if content[1::2].count(0) > content[::2].count(0) else "utf-16-be"
@@ -199,13 +202,16 @@ def _text(videos: str, content: bytes) -> str:
     except UnicodeError:
         text = "\0"
     if "\0" in text:
-        raise CurationError(f"videos: {videos!r} is not a text file; write the list as UTF-8, one path on a line")
+        raise CurationError(f"videos: {videos!r} is not a text file; write the list as UTF-8, one path per line")
     return text
 
 
 def _named(line: str, folder: Path) -> Source:
-    """The file that a line names: as it stands, without spaces and quotation marks around it, or with the separators of
-    Windows. The first that exists; else as it stands."""
+    """Return the state of the file that a line names.
+
+    The line is tried without surrounding spaces, as written, without quotation marks, and with backslashes as
+    separators. The first file that exists is returned; if none does, the line without surrounding spaces.
+    """
     bare = line.strip()
     unquoted = bare[1:-1] if len(bare) > 2 and bare[0] == bare[-1] and bare[0] in "\"'" else bare
     spellings = [unquoted] if "://" in unquoted else [bare, line, unquoted, unquoted.replace("\\", "/")]
@@ -216,7 +222,7 @@ def _named(line: str, folder: Path) -> Source:
 
 def _advice(path: str) -> str:
     if re.search(r"(^|/)[A-Za-z]:[\\/]|\\\\", path):
-        return "; it is a path of Windows: write where the file is on this system, or relative to the list"
+        return "; this is a Windows path: write the path on this system, or one relative to the list"
     if not path.isprintable() and any("\udc80" <= c <= "\udcff" for c in path):
         return "; the list is not UTF-8: save it as UTF-8"
     return ""

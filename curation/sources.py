@@ -1,4 +1,4 @@
-"""Where a video is, which state its file has, and which content: its identity."""
+"""Location, state and content hash of video files: how a run identifies a video and notices a change."""
 
 import hashlib
 import os
@@ -18,21 +18,21 @@ from curation.progress import Progress, detailed
 CHANGED = "the file changed while it was read; run again when it is complete"
 _SMALL = 32 << 20  # up to this size an id is a BLAKE2b digest of 24 hex digits, as in manifests of every version
 _SAMPLED_DIGITS = 24
-_DIGITS = 32  # of the SHA-256 digest that names a larger file
-_BLOCK = 4 << 20  # bytes that are read at once from a disk
+_DIGITS = 32  # hex digits kept of the SHA-256 digest of a larger file
+_BLOCK = 4 << 20  # bytes per read from a disk
 _REMOTE_BLOCK = 16 << 20
 _READERS = 8  # files that are read at the same time
-_TOLD_S = 0.5
+_TOLD_S = 0.5  # interval of progress reports
 _SAMPLE, _SAMPLES = 1 << 20, 16
-_LAST_NS = 2**63 - 1  # in the year 2262: file systems know later ones, the manifest does not
+_LAST_NS = 2**63 - 1  # in the year 2262: file systems allow later times, the manifest does not
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The state of a file or of an object of a store: where it is, its size, and when it last changed.
+    """State of a file on disk or of an object on a store: its location, size and last change.
 
-    `revision` is a mark that changes with every write: on disk the time of the last status change (ctime, nanoseconds),
-    which no program can reset; on a store its ETag or version. None where a store has neither.
+    `revision` changes with every write: on disk it is the time of the last status change (ctime, nanoseconds), which no
+    program can set; on a store it is the ETag or version, or None if the store has neither.
     """
 
     uri: str
@@ -41,13 +41,13 @@ class Source:
     revision: str | None = None
 
     def agrees(self, other: "Source") -> bool:
-        """Whether another look at the file shows the same state. A revision that one of them lacks is not compared."""
+        """Whether `other` is the same state of the file. Revisions are compared only if both states have one."""
         revisions = {self.revision, other.revision} - {None}
         return (self.size, self.modified_ns) == (other.size, other.modified_ns) and len(revisions) < 2
 
 
 def at(path: str | Path) -> Source:
-    """The present state of the file at a path, or of the object at a URL. The size is -1 where there is none."""
+    """Return the current state of the file at a path or of the object at a URL. The size is -1 if it does not exist."""
     text = store.without_file_protocol(str(path))
     if "://" in text:
         try:
@@ -62,21 +62,21 @@ def at(path: str | Path) -> Source:
 
 
 def of_status(path: str, status: os.stat_result) -> Source:
-    """The state of a file that `os.stat` gave."""
+    """Return the state of a file from the result of `os.stat`."""
     modified_ns = max(-_LAST_NS, min(status.st_mtime_ns, _LAST_NS))
     return Source(path, status.st_size, modified_ns, str(status.st_ctime_ns))
 
 
 def identify(uri: str) -> str:
-    """The id of a video: a digest of every byte of its file.
+    """Return the id of a video: a digest of every byte of its file.
 
-    Raises UnreadableVideo for a file that is empty, cannot be read, or changes meanwhile.
+    Raises UnreadableVideo for a file that is empty, cannot be read, or changes while it is hashed.
     """
     return read(uri)[1]
 
 
 def read(uri: str, told: Callable[[int], None] = lambda size: None) -> tuple[Source, str]:
-    """The state of a file and its id, which belong together. `told` hears the size of each block that was read.
+    """Hash a file, and return its state and its id. `told` is called with the size of each block that was read.
 
     Raises UnreadableVideo as `identify` does.
     """
@@ -97,7 +97,7 @@ def read(uri: str, told: Callable[[int], None] = lambda size: None) -> tuple[Sou
 
 
 def read_all(uris: Sequence[str], progress: Progress) -> dict[str, tuple[Source, str] | UnreadableVideo]:
-    """As `read` for many files, several at a time; by uri, what came of each."""
+    """Hash many files in parallel. Return the result of `read` or its error, by uri."""
     total = sum(max(0, at(uri).size) for uri in uris)
     done, began, guard = 0, time.monotonic(), threading.Lock()
     what = f"hashing {len(uris)} files, in MB"
@@ -132,8 +132,10 @@ def read_all(uris: Sequence[str], progress: Progress) -> dict[str, tuple[Source,
 
 
 def changed(source: Source, video_id: str | None) -> bool:
-    """Whether a file no longer holds the content that it had in this state. A state that differs is settled by reading
-    the file again."""
+    """Whether a file's content differs from the content in the state `source`.
+
+    If the current state differs from `source`, the file is hashed again and the ids are compared.
+    """
     if at(source.uri).agrees(source):
         return False
     try:
@@ -143,14 +145,14 @@ def changed(source: Source, video_id: str | None) -> bool:
 
 
 def is_sampled(video_id: str, size: int) -> bool:
-    """Whether an id is one that schema versions 1 and 2 gave to a large file: of its size and 16 MiB of samples."""
+    """Whether an id is a sampled one: a digest of size and 16 MiB of samples, used by schema versions 1 and 2."""
     return size > _SMALL and len(video_id) == _SAMPLED_DIGITS
 
 
 class Contents:
-    """Tells whether files still hold the videos that were measured. Each state of a file is read at most once.
+    """Checks whether files still hold the videos that were measured. Each state of a file is hashed at most once.
 
-    `measured` names states whose content is known: a file in such a state is not read at all.
+    `measured` lists states with their known ids: a file in such a state is not hashed.
     """
 
     def __init__(self, measured: Iterable[tuple[Source, str]] = ()) -> None:
@@ -160,12 +162,12 @@ class Contents:
 
     @classmethod
     def of_rows(cls, videos: Iterable[Mapping[str, Any]]) -> "Contents":
-        """The contents that rows of a manifest's videos tell of. A row without a revision may be outdated."""
+        """Build from rows of a manifest's `videos`. Rows without a revision are ignored, since they may be outdated."""
         names = ("uri", "size_bytes", "modified_ns", "revision")
         return cls((Source(*(v[n] for n in names)), v["video_id"]) for v in videos if v["video_id"] and v["revision"])
 
     def hold(self, uri: str, video_id: str) -> bool:
-        """Whether the file at `uri` is the video of this id. Raises UnreadableVideo where the file cannot be read."""
+        """Whether the file at `uri` has this id. Raises UnreadableVideo if the file cannot be read."""
         now = at(uri)
         state = now, is_sampled(video_id, now.size)
         with self._guard:
@@ -177,17 +179,17 @@ class Contents:
 
 
 def _digest(size: int) -> Any:
-    """A digest that begins with the size. SHA-256 is the faster one on processors with instructions for it."""
+    """Start a digest with the size. Large files use SHA-256, the faster one on CPUs with SHA instructions."""
     content = hashlib.blake2b(digest_size=_SAMPLED_DIGITS // 2) if size <= _SMALL else hashlib.sha256()
     content.update(max(0, size).to_bytes(8, "little"))
     return content
 
 
 def _blocks(source: Source) -> Iterator[bytes | memoryview]:
-    """The bytes of a file from its first to its last, each block valid until the next."""
+    """Yield the bytes of a file in blocks. Each block is valid only until the next one."""
     if "://" in source.uri:
         size, piece = store.pieces(store.place(source.uri))
-        step = size if size <= _SMALL else _REMOTE_BLOCK  # one request where it is small
+        step = size if size <= _SMALL else _REMOTE_BLOCK  # a small object takes one request
         for start in range(0, size, step or 1):
             yield piece(start, min(size, start + step))
         return
@@ -201,13 +203,13 @@ def _blocks(source: Source) -> Iterator[bytes | memoryview]:
 def _require_regular(path: str) -> None:
     mode = Path(path).stat().st_mode
     if stat.S_ISDIR(mode):
-        raise UnreadableVideo(f"{path}: a folder, not a video", step="open")
+        raise UnreadableVideo(f"{path}: is a folder, not a video", step="open")
     if not stat.S_ISREG(mode):
-        raise UnreadableVideo(f"{path}: not a regular file", step="open")
+        raise UnreadableVideo(f"{path}: is not a regular file", step="open")
 
 
 def _sampled(source: Source) -> str:
-    """The id that schema versions 1 and 2 gave to a large file."""
+    """Return the sampled id of a large file (see `is_sampled`)."""
     content = hashlib.blake2b(source.size.to_bytes(8, "little"), digest_size=_SAMPLED_DIGITS // 2)
     starts = [(source.size - _SAMPLE) * i // (_SAMPLES - 1) for i in range(_SAMPLES)]
     try:

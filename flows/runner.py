@@ -1,4 +1,4 @@
-"""Prefect's runner, which starts the flow runs of `rushes serve`, and how it stops."""
+"""Run Prefect's runner, which starts the flow runs of `rushes serve`, and stop it cleanly."""
 
 import asyncio
 import contextlib
@@ -20,10 +20,10 @@ def run(
     The first signal cancels the flow runs, which lets training write its checkpoint. The second one abandons them.
 
     Args:
-        deployments: What the runner polls for.
-        limit: How many flow runs run at a time.
+        deployments: The deployments whose flow runs the runner starts.
+        limit: The largest number of concurrent flow runs.
         ready: Called when every deployment is registered.
-        failed: Polled while the runner runs. A name that it returns stops the runner.
+        failed: Polled while the runner runs. Any value other than None is the failure, and stops the runner.
     """
     failures: list[str] = []
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
@@ -50,7 +50,7 @@ async def _run(
     stopping: list[asyncio.Task[None]] = []
 
     class StoppableRunner(Runner):
-        """Prefect's own handler does not wait for the flow runs that it cancels."""
+        """Replaces Prefect's signal handler, which does not wait for the flow runs that it cancels."""
 
         def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
             loop.call_soon_threadsafe(stop)
@@ -68,7 +68,7 @@ async def _run(
         print("stopping", flush=True)
         if runner.started and not stopping:
             stopping.append(loop.create_task(end_runs()))
-        else:  # there is no flow run yet, or the user asked again
+        else:  # no flow run has started, or this is the second signal
             main.cancel()
 
     async def watch() -> None:

@@ -22,17 +22,17 @@ class WithoutReference:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].rstrip("/") in _REFERENCE:
-            answer = PlainTextResponse("the API's schema is at /openapi.json", 404)
+            answer = PlainTextResponse("the API reference is disabled; the API's schema is at /openapi.json", 404)
             await answer(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
 
 def application() -> ASGIApp:
-    """Build Prefect's application with its first UI only, behind `LocalOnly`.
+    """Build Prefect's application behind `LocalOnly`, with the classic UI and without UI v2.
 
-    The second UI starts an analytics client in every page, and no setting turns that off. Prefect redirects the
-    second UI's addresses to the first UI where the second one is missing.
+    UI v2 starts an analytics client in every page, and no setting turns that off. If UI v2 is missing, Prefect
+    redirects its addresses to the classic UI.
     """
     import prefect
 
@@ -45,7 +45,7 @@ def application() -> ASGIApp:
 
 
 def _hide_logos() -> None:
-    """Leave out the logos of block types, which the UI would load from other hosts. Call it before the API's import."""
+    """Hide the logos of block types, which the UI would load from other hosts. Call this before importing the API."""
     from prefect.server.schemas import core
 
     core.BlockType.model_fields["logo_url"].exclude = True

@@ -1,6 +1,7 @@
 """End the processes that a killed `rushes serve` leaves behind.
 
-Every process that a server starts inherits the variable `MARK`, whose value names the server's home and this start.
+Every process that a server starts inherits the environment variable `MARK`. Its value is the server's home folder and a
+random token of this start.
 A watchdog process reads a pipe that only the server holds open. However the server ends, the pipe closes, and the
 watchdog ends all processes that still carry the mark.
 """
@@ -28,15 +29,15 @@ def watched(home: Path) -> Iterator[Path]:
     """Mark the processes started in this block and end them when this process ends, even by SIGKILL.
 
     Yields:
-        A scratch folder with a short path, removed when all of them have ended.
+        A scratch folder with a short path. The watchdog removes it when all of these processes have ended.
     """
     mark = f"{_prefix(home)}{secrets.token_hex(8)}"
     scratch = tempfile.mkdtemp(prefix="rushes-serve-")
     command = [sys.executable, "-m", "flows.watchdog", mark, scratch]
-    # A session of its own: Ctrl-C in the terminal must not reach the watchdog.
+    # Start a new session, so that Ctrl-C in the terminal does not reach the watchdog.
     watchdog = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
     os.environ[MARK] = mark
-    os.environ["SPT_NOENV"] = "1"  # setproctitle would overwrite the environment that others read
+    os.environ["SPT_NOENV"] = "1"  # setproctitle would overwrite the environment, which `marked` reads
     try:
         yield Path(scratch)
     finally:
@@ -46,14 +47,14 @@ def watched(home: Path) -> Iterator[Path]:
 
 
 def end_leftovers(home: Path) -> None:
-    """End the processes of earlier servers of this home. Call it only while no other server holds the home."""
+    """End the processes of earlier servers of this home. Call this only while no other server uses it."""
     if marked(_prefix(home)):
-        print("ending the processes of a server that was killed", flush=True)
+        print("ending the processes that a killed server left behind", flush=True)
         end(_prefix(home))
 
 
 def marked(mark: str) -> set[psutil.Process]:
-    """Find the processes whose mark starts with `mark`, and their descendants; never this process or its ancestors."""
+    """Find the processes whose mark starts with `mark`, and descendants, except this process and its ancestors."""
     own = psutil.Process()
     spared = {own, *own.parents()}
     found: set[psutil.Process] = set()

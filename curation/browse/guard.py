@@ -1,4 +1,4 @@
-"""Protect a server on 127.0.0.1 from web pages of other sites, and its own pages from loading other hosts."""
+"""Protect a server on 127.0.0.1 from requests of other websites, and keep its own pages from loading other hosts."""
 
 import re
 
@@ -20,9 +20,11 @@ _HEADERS = {
 
 
 class LocalOnly:
-    """ASGI middleware that refuses requests and WebSockets from other sites, and sets the security headers.
+    """ASGI middleware that refuses requests and WebSockets from other sites, and sets security headers.
 
-    - DNS rebinding: a foreign page resolves its own name to 127.0.0.1. The Host header then carries that name.
+    It detects three kinds of foreign requests:
+
+    - DNS rebinding: a foreign page lets its own host name resolve to 127.0.0.1. The Host header then has that name.
     - Cross-site requests: the Origin header differs from the Host header.
     - Cross-site loads without an Origin header (images, scripts): the Sec-Fetch headers report them.
 
@@ -40,7 +42,7 @@ class LocalOnly:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             else:
-                await Response("this server answers only its own pages and programs on this computer", 403)(
+                await Response("refused: request from another site; open this server's own address instead", 403)(
                     scope, receive, send
                 )
             return
@@ -61,6 +63,6 @@ def _is_local(scope: Scope) -> bool:
         return False
     if any(origin != f"http://{hosts[0]}" for origin in origins):
         return False
-    # A link from another site may open a page, but not embed it, load it or write.
+    # A link on another site may open a page here. Other sites may not embed pages, load data or write.
     opens_page = scope.get("method") in {"GET", "HEAD"} and headers.get("sec-fetch-mode") == "navigate"
     return headers.get("sec-fetch-site", "none") in {"none", "same-origin"} or opens_page

@@ -1,14 +1,14 @@
-"""Words that two recognisers agree on.
+"""Keep the words of a frame that two text recognisers agree on.
 
 EasyOCR's recogniser knows only the characters of its languages. It reads every other script as the characters that look
 most alike, often with high confidence. PP-OCR's recogniser was trained on other data and also knows Chinese, Japanese
 and Greek. On a script that neither of them knows, the two readings differ.
 
-1. A word is kept if both recognisers read it alike, and if all its letters belong to scripts of the chosen languages.
-2. Some words of Cyrillic and Greek capitals look the same in Latin ("PECTOPAH"), and both recognisers read them alike.
-   A word that has only such letters is kept if it is an English word and if other text of the frame supports it.
-3. A word with letters that PP-OCR does not know (Cyrillic, Arabic, Hangul, ...) cannot be confirmed. It is kept by
-   EasyOCR's confidence, unless PP-OCR confidently reads a script that the languages do not cover.
+1. A word is kept if both recognisers read the same word, and all its letters belong to scripts of the languages.
+2. Some Cyrillic and Greek words look like Latin ones ("PECTOPAH"), and both recognisers read them as Latin. A word of
+   only such letters is kept if it is English and if other text of the frame supports it (see `WordRule`).
+3. A word with letters that PP-OCR does not know (Cyrillic, Arabic, Hangul, ...) cannot be confirmed. It is kept if
+   EasyOCR's confidence is high enough, unless PP-OCR confidently reads a script outside the languages.
 """
 
 import json
@@ -25,20 +25,20 @@ import numpy as np
 
 from curation.scores.text_light import without_subnormals
 
-# All of these belong to the score's definition.
+# All of these thresholds are part of the score's definition.
 WORDS = {
     "min_confidence": 0.2,  # of EasyOCR, for a line
     "min_unconfirmed_confidence": 0.3,  # of EasyOCR, for a line that PP-OCR cannot confirm
     "min_second_confidence": 0.9,  # of PP-OCR, mean over a word's characters
-    "characters_per_edit": 6,  # the readings of a word may differ in one character of so many
+    "characters_per_edit": 6,  # the two readings may differ in one of this many characters
     "min_short_confidence": 0.9,  # of EasyOCR, for a line of one or two characters
 }
 LINE_PX = 48  # height at which PP-OCR's recogniser reads a line
 _MIN_WIDTH_PX = 320
-# Latin letters that look like Cyrillic or Greek ones, upright or italic.
+# Latin letters that look like Cyrillic or Greek letters, upright or italic.
 _LOOK_ALIKE = frozenset("ABCEHIKMNOPTXYZ" + "aceopxykmnugrti")
 _SAME_SHAPE = str.maketrans({"0": "o", "1": "l", "i": "l", "|": "l", "ı": "l", "ł": "l", "ø": "o"})
-_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # "YouTube" has two
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # "YouTube" has two parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +95,31 @@ class SecondReader:
 
 
 class WordRule:
-    """Decides which words of a frame are reported."""
+    """Decides which words of a frame are kept."""
 
     def __init__(self, scripts: Sequence[str], alphabet: frozenset[str], english: frozenset[str]) -> None:
-        """`scripts` are those of the languages, `alphabet` is PP-OCR's, `english` has words in lower case."""
+        """Create a rule.
+
+        Args:
+            scripts: Scripts of the languages, as Unicode character names begin ("LATIN").
+            alphabet: Characters that PP-OCR knows.
+            english: English words in lower case.
+        """
         self.scripts, self.alphabet, self.english = tuple(scripts), alphabet, english
 
     def __call__(self, lines: Sequence[Line]) -> list[str]:
-        """The kept words of each line of a frame, joined by spaces; lines without a kept word are left out."""
+        """Return the kept words of each line of a frame, joined by spaces; lines without a kept word are omitted."""
         kept = [self._words(line) for line in lines]
         if not self._supported(lines, kept):
             kept = [[word for word in words if not _looks_foreign(word)] for words in kept]
         return [" ".join(words) for words in kept if words]
 
     def _supported(self, lines: Sequence[Line], kept: Sequence[list[str]]) -> bool:
-        """Whether words that look the same in another script may be kept: other text of the frame is Latin for certain,
-        or no line of the frame stayed unread."""
+        """Whether words that look like another script may be kept.
+
+        They may if another kept word of the frame is certainly Latin, or if every line of at least three letters has a
+        kept word.
+        """
         if any(_letters(word) and not _looks_foreign(word) for words in kept for word in words):
             return True
         return all(words or len(_letters(line.text)) < 3 for line, words in zip(lines, kept, strict=True))
@@ -135,7 +144,7 @@ class WordRule:
         return second.mean >= WORDS["min_second_confidence"] and 2 * len(foreign) > len(letters)
 
     def _agreed(self, line: Line) -> Iterator[str]:
-        """Words as PP-OCR reads them, where EasyOCR reads the same, letter for letter or nearly so."""
+        """Yield the words, as PP-OCR reads them, that EasyOCR reads in the same or nearly the same way."""
         pairs = _aligned(line)
         for first, second, confidence in pairs:
             one, other = _shape(first), _shape(second)
@@ -164,7 +173,7 @@ class WordRule:
 
 
 def english_words(tokenizer: Path) -> frozenset[str]:
-    """The whole words among the pieces of a WordPiece tokenizer (tokenizer.json), lower case."""
+    """Return the whole words in the vocabulary of a WordPiece tokenizer (tokenizer.json), in lower case."""
     pieces = json.loads(tokenizer.read_text("utf-8"))["model"]["vocab"]
     return frozenset(piece for piece in pieces if piece.isalpha())
 
@@ -174,24 +183,24 @@ def _letters(text: str) -> str:
 
 
 def _looks_foreign(word: str) -> bool:
-    """Whether a word has letters, and only such that look like Cyrillic or Greek ones."""
+    """Whether a word has letters, and all of them look like Cyrillic or Greek letters."""
     letters = {unicodedata.normalize("NFKD", c)[0] for c in _letters(word)}
     return bool(letters) and letters <= _LOOK_ALIKE
 
 
 def _lone_letter(words: Sequence[str]) -> bool:
-    """Whether all that was kept of a line is one Latin letter: a character of vertical text rather than a word."""
+    """Whether the only kept word of a line is one Latin letter, which probably belongs to vertical text."""
     return len(words) == 1 and len(words[0]) == 1 and unicodedata.name(words[0], "").startswith("LATIN")
 
 
 def _shape(text: str) -> str:
-    """Letters and digits without case and accents; those of nearly the same shape are alike."""
+    """Normalize a text for comparison: remove case, accents and punctuation, and merge characters of similar shape."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in plain.translate(_SAME_SHAPE) if c.isalnum())
 
 
 def _aligned(line: Line) -> list[tuple[str, str, float]]:
-    """Each word of EasyOCR's reading, the same stretch of PP-OCR's reading, and the confidence of that stretch."""
+    """Align both readings: each word of EasyOCR, the corresponding text of PP-OCR, and its mean confidence."""
     words = line.text.split()
     places = [i for i, c in enumerate(line.second.text) if not c.isspace()]
     one = [_shape(c) or c for word in words for c in word]
@@ -207,7 +216,7 @@ def _aligned(line: Line) -> list[tuple[str, str, float]]:
 
 
 def _bounds(one: Sequence[str], other: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Where in `other` a word lies that starts at i in `one` (starts[i]), or ends before i (ends[i])."""
+    """Map positions in `one` to `other`: `starts` for a word that starts at i, `ends` for a word that ends before i."""
     starts, ends = [len(other)] * (len(one) + 1), [0] * (len(one) + 1)
     matcher: SequenceMatcher[Any] = SequenceMatcher(None, one, other, autojunk=False)
     for _, a0, a1, b0, b1 in matcher.get_opcodes():
@@ -218,7 +227,7 @@ def _bounds(one: Sequence[str], other: Sequence[str]) -> tuple[list[int], list[i
 
 
 def _edits(one: str, other: str) -> int:
-    """Levenshtein's distance."""
+    """Levenshtein distance."""
     row = list(range(len(other) + 1))
     for i, x in enumerate(one, 1):
         last, row[0] = row[0], i

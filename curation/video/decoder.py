@@ -365,7 +365,10 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
     context = stream.codec_context
     sides = context.width, context.height
     if min(sides) < 1 or max(sides) > MAX_SIDE_PX or context.width * context.height > MAX_PIXELS:
-        raise UnreadableVideo(f"{uri}: the header claims a size of {context.width}x{context.height}", step="probe")
+        raise UnreadableVideo(
+            f"{uri}: the header claims an unsupported size of {context.width}x{context.height}; re-encode it",
+            step="probe",
+        )
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate
     return VideoInfo(
         uri=uri,

@@ -17,7 +17,7 @@ _PLANAR = {"nv12": "yuv420p", "p010le": "yuv420p10le", "p012le": "yuv420p12le", 
 def obstacle() -> str | None:
     """Return why this machine cannot decode on a GPU, and the remedy; None if it can."""
     if "cuda" not in hwdevices_available():
-        return "nvdec needs CUDA, and the installed PyAV was built without it; use `--decoder cpu`"
+        return "nvdec needs CUDA, but PyAV was built without CUDA; use `--decoder cpu`"
     if not cards():
         return "nvdec needs an NVIDIA GPU, and none is visible on this machine; use `--decoder cpu`"
     return None

@@ -55,7 +55,7 @@ def test_a_link_that_leads_back_multiplies_nothing(tmp_path):
 
 
 def test_a_device_is_no_video():
-    with pytest.raises(CurationError, match="'/dev/null' is no regular file"):
+    with pytest.raises(CurationError, match="'/dev/null' is not a regular file"):
         discovery.find("/dev/null")
 
 
@@ -139,7 +139,7 @@ def test_links_that_lead_nowhere_and_pipes_are_passed_over(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     names, skipped = searched(tmp_path)
     assert names == ["film.mp4", "link.mp4"]
-    assert skipped.counts == {"broken link": 2, "not a regular file": 1, "folder that links reach again": 1}
+    assert skipped.counts == {"broken link": 2, "not a regular file": 1, "folder that was already searched": 1}
     assert "No such file" in "".join(skipped.messages())
     assert "symbolic links 1" in "".join(skipped.messages())
 
@@ -223,8 +223,8 @@ def test_a_name_that_looks_quoted_or_indented_is_a_name(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"C:\\footage\\a.mp4\r\n", "a path of Windows"),
-        (b"\\\\server\\share\\a.mp4", "a path of Windows"),
+        (b"C:\\footage\\a.mp4\r\n", "a Windows path"),
+        (b"\\\\server\\share\\a.mp4", "a Windows path"),
         ("é.mp4".encode("cp1252"), "not UTF-8: save it as UTF-8"),
         (b"\x00\x01\x02\x03" * 9 + b"\xd8\x00", "is not a text file"),
         (b"\xff\xfea", "is not a text file"),
