@@ -1,8 +1,8 @@
 """Where shots end: cheap detectors suspect, a small network and tests on reduced frames decide.
 
 `suspects` says what may be a transition. Footage that nothing suspects is passed over; the rest is shown to the
-network of `network`, and `boundaries` weighs its answer with the tests of `transitions`. All of them see at most about
-40 frames a second; `footage` finds the exact frame in faster footage.
+network of `network`, and `boundaries` weighs its answer with the tests of `transitions`. `review` asks a second network
+about what is doubtful. All of them see about 30 frames a second of faster footage; `footage` finds the exact frame.
 """
 
 import math
@@ -16,6 +16,7 @@ from curation.cuts.footage import UNSEEN, OpenFootage, Pace, Seen, Step
 from curation.cuts.motion import reduced
 from curation.cuts.network import REACH, fitted
 from curation.cuts.opinion import thumbnail
+from curation.cuts.review import merged, reviewed
 from curation.cuts.suspects import Suspects
 from curation.cuts.transitions import Boundary, Signature, Transition, difference, reduced_colour
 
@@ -127,7 +128,7 @@ class Cascade:
         odds = fitted()(shown)
         if first < _HEAD:  # the network overlooks a cut with nothing before it: let the first frame stand still
             still = np.repeat(shown[:1], _STILL, axis=0)
-            odds[:_HEAD] = fitted()(np.concatenate([still, shown[: _HEAD + REACH]]))[_STILL : _STILL + _HEAD]
+            odds[:_HEAD, 0] = fitted()(np.concatenate([still, shown[: _HEAD + REACH]]))[_STILL : _STILL + _HEAD, 0]
         for i in range(first, past):
             frame = self._footage[i]
             frame.cut, frame.gradual = odds[i - low].tolist()
@@ -146,18 +147,25 @@ class Cascade:
         if end <= begin:
             return []
         found, explained = boundaries(footage, begin, end, self._threshold)
+        found = reviewed(footage, merged(footage, found))
         self._decided = end
         self._note_doubts(begin, end, explained + found)
+        found = [b for b in found if b.odds >= 0]
         last = footage[footage.end - 1].signature
         self._settled_until = footage[end].steps[0].time if end < footage.end else last.time + 1
-        out = [footage.located(b) for b in sorted(found, key=lambda b: (b.first, b.last))]
+        out = [footage.located(b) for b in found]
         footage.drop_before(end - REACH - _BLOCK)
         self._suspects.forget_before(self._judged - _NEAR)
         return out
 
     def _note_doubts(self, begin: int, end: int, explained: list[Boundary]) -> None:
-        """Keep what the network thought of the frames that are neither in nor beside one of the stretches."""
+        """Keep what the network thought of the frames that are neither in nor beside one of the stretches, and what
+        both networks think of a boundary that is none."""
         for i in range(begin, end):
             frame = self._footage[i]
-            if frame.odds > _NO_DOUBT and not any(b.first - CALM <= i <= b.last + CALM for b in explained):
-                self._doubts.append((frame.signature.time, frame.odds))
+            near = [b for b in explained if b.first - CALM <= i <= b.last + CALM]
+            odds = (
+                frame.odds if not near else max((b.odds for b in near if b.first == i and b.odds < 0), default=UNSEEN)
+            )
+            if odds > _NO_DOUBT:
+                self._doubts.append((frame.signature.time, odds))

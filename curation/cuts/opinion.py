@@ -4,7 +4,6 @@ It was trained on other footage than our own network, and the two are wrong at d
 converted by `benchmarks/convert_transnet.py`, are in `transnetv2.onnx`; their licence (MIT) is next to them.
 """
 
-import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import onnxruntime
 MODEL = Path(__file__).with_name("transnetv2.onnx")
 LOOKUP = 101  # frames within which it compares each frame with others
 _LEAST = 9  # frames: its convolutions over time reach 8 frames
+_LIGHT, _MOST_GAIN = 100, 4.0  # mean grey level to which dark footage is brightened, by so many times at most
 _SIZE = 48, 27  # pixels of the frames it was trained on
 
 
@@ -34,11 +34,18 @@ class Opinion:
 
     def __call__(self, thumbnails: list[np.ndarray]) -> np.ndarray:
         """Log-odds, float32 (n, 2), that a frame is the last one before a transition, and that it lies in one."""
-        frames = np.stack([*thumbnails, *thumbnails[-1:] * (_LEAST - len(thumbnails))])
+        frames = _lit(np.stack([*thumbnails, *thumbnails[-1:] * (_LEAST - len(thumbnails))]))
         shown = np.ascontiguousarray(frames.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
         neighbours = np.arange(len(frames))[:, None] + np.arange(LOOKUP)
         inputs = {"frames": shown, "histograms": _histograms(frames), "neighbours": neighbours}
         return np.asarray(self._session.run(None, inputs)[0])[: len(thumbnails)]
+
+
+def _lit(frames: np.ndarray) -> np.ndarray:
+    """Dark footage (n, h, w, 3) with more light: the network was trained on little of it."""
+    light = float(np.percentile(frames.mean(axis=(1, 2, 3)), 90))
+    gain = min(_MOST_GAIN, _LIGHT / max(light, 1.0))
+    return frames if gain <= 1 else np.minimum(frames * np.float32(gain), 255).astype(np.uint8)
 
 
 def _histograms(frames: np.ndarray) -> np.ndarray:
@@ -52,9 +59,3 @@ def _histograms(frames: np.ndarray) -> np.ndarray:
 def second_opinion() -> Opinion:
     """The network with the weights that come with the package."""
     return Opinion(MODEL.read_bytes())
-
-
-@cache
-def opinion_sha256() -> str:
-    """Hex digest of those weights: where shots end depends on them as it does on settings."""
-    return hashlib.sha256(MODEL.read_bytes()).hexdigest()

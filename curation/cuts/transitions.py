@@ -5,6 +5,7 @@ says *how*: a cut changes the layout and stays changed, a flash comes back, a ke
 is a mixture of its two ends, a fade passes through a blank frame, and a moving camera is none of these.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -44,11 +45,12 @@ class Transition:
 @dataclass(frozen=True, slots=True)
 class Boundary:
     """A transition in positions of the frames that the detectors see. `last` is the first clean frame of the new shot;
-    a hard cut has `first == last`."""
+    a hard cut has `first == last`. `odds` are the log-odds that it is one."""
 
     kind: Kind
     first: int
     last: int
+    odds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

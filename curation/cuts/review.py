@@ -1,0 +1,72 @@
+"""A second look at what was found: boundaries that are one, and the second network's opinion on doubtful ones."""
+
+import math
+from dataclasses import replace
+
+from curation.cuts.footage import OpenFootage
+from curation.cuts.opinion import second_opinion
+from curation.cuts.transitions import Boundary
+
+_SHORTEST_SHOT_S = 0.15  # boundaries that are closer than this are one
+_SHORT = 12  # frames of a short dissolve, which may be the same as a cut next to it
+_WINDOW = 18  # frames on each side of a boundary that the second network sees
+_NEAR = 3  # frames around a boundary where its answer counts
+_SURE_CUT, _SURE_GRADUAL = 7.0, 6.0  # our network's log-odds from which nobody else is asked
+_MOST_CUT = 3.5  # log-odds of ours that count at most beside the other network's
+_GRADUAL = 0.75  # weight of our log-odds of a gradual transition: it has seen more of them than the other one
+# sums of both from which a cut, one beside an end of the footage, and a gradual transition are kept
+_LEAST_CUT, _LEAST_AT_END, _LEAST_GRADUAL = 2.0, 0.0, -1.2
+_END = 6  # frames from an end of the footage within which a network sees little of a shot
+
+
+def merged(footage: OpenFootage, found: list[Boundary]) -> list[Boundary]:
+    """The boundaries in order. Of two cuts too close for a shot between them the stronger one stays; a short dissolve
+    takes in a cut that is that close to it."""
+    out: list[Boundary] = []
+    for boundary in sorted(found, key=lambda b: (b.first, b.last)):
+        if out and _is_one(footage, out[-1], boundary):
+            out[-1] = _one_of(footage, out[-1], boundary)
+        else:
+            out.append(boundary)
+    return out
+
+
+def _is_one(footage: OpenFootage, a: Boundary, b: Boundary) -> bool:
+    if any(c.kind == "fade" or c.last - c.first > _SHORT for c in (a, b)):
+        return False
+    return footage[b.first].signature.time - footage[min(a.last, footage.end - 1)].signature.time < _SHORTEST_SHOT_S
+
+
+def _one_of(footage: OpenFootage, a: Boundary, b: Boundary) -> Boundary:
+    if a.kind == b.kind == "cut":
+        return max(a, b, key=lambda c: (footage[c.first].cut, footage[c.first].step))
+    return Boundary("dissolve", min(a.first, b.first), max(a.last, b.last))
+
+
+def reviewed(footage: OpenFootage, found: list[Boundary]) -> list[Boundary]:
+    """The boundaries with `odds`, the log-odds of both networks together: below 0 it is none."""
+    return [replace(boundary, odds=_odds(footage, boundary)) for boundary in found]
+
+
+def _odds(footage: OpenFootage, boundary: Boundary) -> float:
+    if boundary.kind == "fade":  # blank frames have been seen
+        return math.inf
+    near = list(footage.between(boundary.first - _NEAR, boundary.last + _NEAR))
+    if boundary.kind == "cut":
+        ours = max(f.cut for f in near)
+        at_end = boundary.first < _END or boundary.first > footage.end - _END
+        least = _LEAST_AT_END if at_end else _LEAST_CUT
+        return ours if ours >= _SURE_CUT else min(ours, _MOST_CUT) + _theirs(footage, boundary)[0] - least
+    ours = max(f.odds for f in near)
+    return ours if ours >= _SURE_GRADUAL else _GRADUAL * ours + _theirs(footage, boundary)[1] - _LEAST_GRADUAL
+
+
+def _theirs(footage: OpenFootage, boundary: Boundary) -> tuple[float, float]:
+    """The second network's highest log-odds near a boundary: of a transition's one frame, and of a frame inside one.
+    The first and the last frame of the footage stand still before and after it."""
+    low, high = boundary.first - _WINDOW, boundary.last + _WINDOW
+    shown = [f.thumbnail for f in footage.between(low, high)]
+    before, after = max(0, footage.first - low), max(0, high - footage.end)
+    odds = second_opinion()([shown[0]] * before + shown + [shown[-1]] * after)
+    one, many = odds[_WINDOW - _NEAR : len(odds) - _WINDOW + _NEAR].max(axis=0).tolist()
+    return one, many
