@@ -10,6 +10,7 @@ compares the log-odds of both on noise and on moving gradients.
 
 from importlib import import_module
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,7 +51,7 @@ class Graph:
         bytes_ = self.node("Cast", self.constant(np.round(values / scale).astype(np.int8)), to=TensorProto.FLOAT)
         return self.node("Mul", bytes_, self.constant(scale))
 
-    def node(self, kind: str, *inputs: str, out: str | None = None, **attributes: object) -> str:
+    def node(self, kind: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
         out = out or f"value{len(self._nodes)}"
         self._nodes.append(helper.make_node(kind, list(inputs), [out], **attributes))
         return out

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +16,8 @@ _ELSEWHERE = 2.0  # how many times larger a step one frame away must be for a cu
 UNSEEN = -20.0  # log-odds of frames that nobody suspects
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Step:
     """A decoded frame: its index, its time (seconds) and how much it differs (0-255) from the frame before."""
 
     index: int

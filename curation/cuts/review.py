@@ -8,6 +8,8 @@ from curation.cuts.opinion import second_opinion
 from curation.cuts.transitions import Boundary
 
 _SHORTEST_SHOT_S = 0.15  # boundaries that are closer than this are one
+_LONGEST_BLANK_S = 1.0  # so long at most are frames dark between an iris that closes and one that opens
+_BLANK = 0.3  # share of the light before and after that such a frame has at most
 _SHORT = 12  # frames of a short dissolve, which may be the same as a cut next to it
 _WINDOW = 18  # frames on each side of a boundary that the second network sees
 _NEAR = 3  # frames around a boundary where its answer counts
@@ -21,26 +23,30 @@ _END = 6  # frames from an end of the footage within which a network sees little
 
 def merged(footage: OpenFootage, found: list[Boundary]) -> list[Boundary]:
     """The boundaries in order. Of two cuts too close for a shot between them the stronger one stays; a short dissolve
-    takes in a cut that is that close to it."""
+    takes in a cut that is that close to it; two dissolves to and from a dark frame are one fade."""
     out: list[Boundary] = []
     for boundary in sorted(found, key=lambda b: (b.first, b.last)):
-        if out and _is_one(footage, out[-1], boundary):
-            out[-1] = _one_of(footage, out[-1], boundary)
+        one = _joined(footage, out[-1], boundary) if out else None
+        if one:
+            out[-1] = one
         else:
             out.append(boundary)
     return out
 
 
-def _is_one(footage: OpenFootage, a: Boundary, b: Boundary) -> bool:
-    if any(c.kind == "fade" or c.last - c.first > _SHORT for c in (a, b)):
-        return False
-    return footage[b.first].signature.time - footage[min(a.last, footage.end - 1)].signature.time < _SHORTEST_SHOT_S
-
-
-def _one_of(footage: OpenFootage, a: Boundary, b: Boundary) -> Boundary:
+def _joined(footage: OpenFootage, a: Boundary, b: Boundary) -> Boundary | None:
+    """The boundary that two consecutive ones are together, or None."""
+    gap = footage[b.first].signature.time - footage[min(a.last, footage.end - 1)].signature.time
+    both = min(a.first, b.first), max(a.last, b.last)
+    if a.kind == b.kind == "dissolve" and gap < _LONGEST_BLANK_S:
+        light = [float(f.signature.luma.mean()) for f in footage.between(both[0] - 1, both[1] + 1)]
+        if min(light) < _BLANK * min(light[0], light[-1]):
+            return Boundary("fade", *both)
+    if gap >= _SHORTEST_SHOT_S or any(c.kind == "fade" or c.last - c.first > _SHORT for c in (a, b)):
+        return None
     if a.kind == b.kind == "cut":
         return max(a, b, key=lambda c: (footage[c.first].cut, footage[c.first].step))
-    return Boundary("dissolve", min(a.first, b.first), max(a.last, b.last))
+    return Boundary("dissolve", *both)
 
 
 def reviewed(footage: OpenFootage, found: list[Boundary]) -> list[Boundary]:
