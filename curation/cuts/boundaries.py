@@ -54,13 +54,17 @@ def _is_cut(footage: OpenFootage, index: int) -> bool:
     odds = [f.cut for f in near[max(0, at - 2) : at + 3]]
     if frame.cut >= _SURE_CUT:
         return frame.cut == max(odds) and not any(f.suspect for f in near[:at] if f.cut >= _SURE_CUT)
-    if max(odds) < _NO_CUT:
-        return False
+    return max(odds) >= _NO_CUT and looks_cut(footage, index)
+
+
+def looks_cut(footage: OpenFootage, index: int) -> bool:
+    """Whether the frames around this one pass the test for hard cuts."""
     isolation, by_step = _isolation(footage, index)
-    if not frame.suspect and by_step < _STEP:
+    if not footage[index].suspect and by_step < _STEP:
         return False
-    signatures = [f.signature for f in near]
-    return is_cut(signatures[:at], signatures[at:], frame.content, isolation)
+    before = [f.signature for f in footage.between(index - _NEIGHBOURS, index)]
+    after = [f.signature for f in footage.between(index, index + _NEIGHBOURS + 1)]
+    return is_cut(before, after, footage[index].content, isolation)
 
 
 def _isolation(footage: OpenFootage, index: int) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+from curation.cuts.boundaries import looks_cut
 from curation.cuts.footage import OpenFootage
 from curation.cuts.opinion import second_opinion
 from curation.cuts.transitions import Boundary
@@ -16,8 +17,8 @@ _NEAR = 3  # frames around a boundary where its answer counts
 _SURE_CUT, _SURE_GRADUAL = 7.0, 6.0  # our network's log-odds from which nobody else is asked
 _MOST_CUT = 3.5  # log-odds of ours that count at most beside the other network's
 _GRADUAL = 0.75  # weight of our log-odds of a gradual transition: it has seen more of them than the other one
-# sums of both from which a cut, one beside an end of the footage, and a gradual transition are kept
-_LEAST_CUT, _LEAST_AT_END, _LEAST_GRADUAL = 2.0, 0.0, -1.2
+_LEAST_CUT, _LEAST_GRADUAL = 2.0, -1.2  # sums of both networks' log-odds from which a boundary is kept
+_LEAST_LOOKING = -0.3  # log-odds of the second network that are enough where the frames look like a cut
 _END = 6  # frames from an end of the footage within which a network sees little of a shot
 
 
@@ -60,11 +61,18 @@ def _odds(footage: OpenFootage, boundary: Boundary) -> float:
     near = list(footage.between(boundary.first - _NEAR, boundary.last + _NEAR))
     if boundary.kind == "cut":
         ours = max(f.cut for f in near)
-        at_end = boundary.first < _END or boundary.first > footage.end - _END
-        least = _LEAST_AT_END if at_end else _LEAST_CUT
-        return ours if ours >= _SURE_CUT else min(ours, _MOST_CUT) + _theirs(footage, boundary)[0] - least
+        return ours if ours >= _SURE_CUT else _theirs(footage, boundary)[0] - _least(footage, boundary.first, ours)
     ours = max(f.odds for f in near)
     return ours if ours >= _SURE_GRADUAL else _GRADUAL * ours + _theirs(footage, boundary)[1] - _LEAST_GRADUAL
+
+
+def _least(footage: OpenFootage, at: int, ours: float) -> float:
+    """The log-odds that the second network must give a cut, from those of ours. Where the frames themselves look like
+    one, and at the ends of the footage, where ours sees little of a shot, it need not be sure."""
+    at_end = at < _END or at > footage.end - _END
+    doubtful = at_end or (at > 0 and looks_cut(footage, at))
+    least = _LEAST_CUT - min(ours, _MOST_CUT)
+    return min(least, _LEAST_LOOKING) if doubtful else least
 
 
 def _theirs(footage: OpenFootage, boundary: Boundary) -> tuple[float, float]:
