@@ -20,7 +20,7 @@ from curation.cuts.review import merged, reviewed
 from curation.cuts.suspects import Suspects
 from curation.cuts.transitions import Boundary, Signature, Transition, difference, reduced_colour
 
-RULES = 5  # counted up when the same footage and settings give other transitions
+RULES = 5  # count up when the same footage and settings give other transitions, or the second network is another one
 _BLOCK = 200  # frames that the network judges at a time
 _NEAR = 24  # frames around a suspicion that are judged with it
 _LONGEST_OPEN = 720  # frames after which what lies before is decided in any case

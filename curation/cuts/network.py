@@ -15,8 +15,6 @@ from io import BytesIO
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from curation.cuts.opinion import MODEL
-
 REACH = 40  # frames on each side that a frame's answer mainly depends on
 _BGR_TO_LUMA = np.array([0.114, 0.587, 0.299], np.float32)
 _DILATIONS = {"t1": (1, 2, 4, 8), "t2": (1, 2, 4, 8, 16), "t3": (1, 4, 8, 16)}
@@ -130,8 +128,8 @@ def fitted() -> Network:
 
 @cache
 def weights_sha256() -> str:
-    """Hex digest of those weights and of the second network's: where shots end depends on them as on settings."""
-    return hashlib.sha256(_weights() + MODEL.read_bytes()).hexdigest()
+    """Hex digest of those weights: where shots end depends on them as it does on settings."""
+    return hashlib.sha256(_weights()).hexdigest()
 
 
 def _weights() -> bytes:

@@ -10,7 +10,7 @@ from curation.cuts.transitions import Boundary
 
 _SHORTEST_SHOT_S = 0.15  # boundaries that are closer than this are one
 _LONGEST_BLANK_S = 1.0  # so long at most are frames dark between an iris that closes and one that opens
-_BLANK = 0.3  # share of the light before and after that such a frame has at most
+_BLANK = 0.1  # share of the light before and after that such a frame has at most
 _SHORT = 12  # frames of a short dissolve, which may be the same as a cut next to it
 _WINDOW = 18  # frames on each side of a boundary that the second network sees
 _NEAR = 3  # frames around a boundary where its answer counts
