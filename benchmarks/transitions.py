@@ -5,8 +5,9 @@
 
 Every video is a chain of shots cut from real footage (never across a labelled transition, each with a camera move of
 its own) joined by hard cuts, pairs of cuts 9 frames apart, dissolves of 8 to 60 frames, fades through black and white
-and wipes; inside the shots there are flashes, whip pans and changes of a caption; the video as a whole may be
-letterboxed, grey noisy film, flat and drawn like a cartoon, dark, or encoded so badly that its keyframes pop. A seed
+and wipes; a third of the videos cut within their first six frames. Half of the shots hold a distraction: a flash,
+captions, or one of `footage/decoys.py`. The video as a whole may be letterboxed, grey noisy film, flat and drawn like a
+cartoon, dark, or encoded so badly that its keyframes pop. A seed
 decides everything. Source files are split by turns into `tune` and `held`; `--weights` judges the cascade with a
 network that `benchmarks/fit_transitions.py --hold` fitted without the files of one part. `--lengths` has all gradual
 transitions last so many frames, such as the three to six of a quick one. Scores are those of
@@ -32,6 +33,7 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDe
 from benchmarks import cuts
 from benchmarks.arguments import at_least_one, known_file, labelled_footage, parser_of, truth_of
 from benchmarks.footage.bank import NO_SHOTS, labelled_transitions, stretches
+from benchmarks.footage.decoys import DECOYS
 from benchmarks.footage.labels import Labels, amended
 from curation.config import CutSettings
 from curation.cuts.cascade import Cascade
@@ -87,9 +89,12 @@ def synthesise(shots: list[tuple[str, Shot]], seed: int, lengths: Sequence[int] 
         others = [i for i, (name, _) in enumerate(shots) if name != last]
         last, shot = shots[int(rng.choice(others))]
         short = joint == "pair"
-        shot = _played(shot, 9 if short else int(rng.integers(45, 110)) + length, rng)
+        early = not frames and rng.random() < 0.33
+        short |= early
+        frames_of_shot = int(rng.integers(1, 7)) if early else 9 if short else int(rng.integers(45, 110)) + length
+        shot = _played(shot, frames_of_shot, rng)
         inside: list[tuple[int, int, str]] = []
-        if not short and rng.random() < 0.35:
+        if not short and rng.random() < 0.5:
             what = str(rng.choice(list(_DISTRACTIONS)))
             shot, a, z = _DISTRACTIONS[what](shot, rng)
             inside = [(a, z, what)]
@@ -165,10 +170,11 @@ def _mixed(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _wipe(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Weights a pixel of a soft edge that crosses the frame in one of eight directions."""
-    angle = rng.integers(8) * np.pi / 4
+    """Weights a pixel of a soft edge that crosses the frame in one of eight directions, or of an iris that opens or
+    closes."""
+    way = rng.integers(10)
     y, x = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
-    along = x * np.cos(angle) + y * np.sin(angle)
+    along = x * np.cos(way * np.pi / 4) + y * np.sin(way * np.pi / 4) if way < 8 else (17 - 2 * way) * np.hypot(x, y)
     along = (along - along.min()) / np.ptp(along)
     soft = rng.uniform(0.01, 0.1)
     return np.clip((weights[:, None, None] * (1 + 2 * soft) - soft - along) / soft + 0.5, 0, 1)
@@ -179,23 +185,6 @@ def _flash(shot: Shot, rng: np.random.Generator) -> tuple[Shot, int, int]:
     out, n = shot.copy(), int(rng.integers(1, 5))
     at = int(rng.integers(12, len(shot) - 12 - n))
     out[at : at + n] = _mixed(shot[at : at + n], np.full_like(shot[:n], 255), np.linspace(rng.uniform(0.5, 1), 0.3, n))
-    return out, at, at + n
-
-
-def _whip(shot: Shot, rng: np.random.Generator) -> tuple[Shot, int, int]:
-    """The camera is torn sideways by one to two widths of the picture, with the blur that goes with it."""
-    n, out = int(rng.integers(6, 13)), shot.copy()
-    at = int(rng.integers(12, len(shot) - 12 - n))
-    s = np.linspace(0, 1, n + 1)
-    path = (3 * s**2 - 2 * s**3) * rng.choice([2, 4]) * WIDTH / 2  # to the mirror image or back to the picture
-    path = np.concatenate([path, np.full(len(shot) - at - n, path[-1])])
-    for i in range(at, len(shot)):
-        wide = np.concatenate([shot[i], shot[i][:, ::-1]] * 2, axis=1)
-        here, before = path[i - at], path[max(0, i - at - 1)]
-        blur = max(1, round(here - before))
-        left = round(here) % (2 * WIDTH)
-        view = np.roll(wide, -left, axis=1)[:, :WIDTH]
-        out[i] = cv2.blur(view, (blur, 1)) if blur > 1 else view
     return out, at, at + n
 
 
@@ -213,8 +202,8 @@ def _captions(shot: Shot, rng: np.random.Generator) -> tuple[Shot, int, int]:
 
 _DISTRACTIONS: dict[str, Callable[[Shot, np.random.Generator], tuple[Shot, int, int]]] = {
     "flash": _flash,
-    "whip": _whip,
     "captions": _captions,
+    **DECOYS,
 }
 
 

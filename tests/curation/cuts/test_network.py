@@ -71,7 +71,7 @@ def test_what_is_far_away_does_not_matter(seed, at):
 
 
 def colours(pictures) -> np.ndarray:
-    return np.stack([Signature.of(i, i / 25, np.ascontiguousarray(p)).colour for i, p in enumerate(pictures)])
+    return np.stack([Signature.of(i / 25, np.ascontiguousarray(p)).colour for i, p in enumerate(pictures)])
 
 
 def test_it_tells_a_cut_from_a_dissolve_from_a_pan():

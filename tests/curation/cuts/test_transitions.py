@@ -9,7 +9,7 @@ from tests.curation.conftest import texture
 
 
 def signature(picture: np.ndarray, index: int = 0) -> Signature:
-    return Signature.of(index, index / 25, picture)
+    return Signature.of(index / 25, picture)
 
 
 LENIENT = 0.5, 1.4  # the cascade's, where the network says much
@@ -109,10 +109,10 @@ def test_stars_on_black_are_a_picture_and_grain_is_none(stars, level, seed):
     grain = np.abs(rng.normal(0, 3, (72, 128, 1))).repeat(3, axis=2)
     night = grain.copy()
     night.reshape(-1, 3)[rng.choice(72 * 128, stars, replace=False)] = level
-    black, sky = (Signature.of(0, 0.0, p.astype(np.uint8)) for p in (grain, night))
+    black, sky = (Signature.of(0.0, p.astype(np.uint8)) for p in (grain, night))
     assert black.blank
     assert not black.spotted
     assert not sky.blank
     shot = run([A] * 20 + [A * w for w in np.linspace(1, 0, 12)])
-    shot += [Signature.of(32 + i, (32 + i) / 25, night.astype(np.uint8)) for i in range(60)] + run([B] * 20)
+    shot += [Signature.of((32 + i) / 25, night.astype(np.uint8)) for i in range(60)] + run([B] * 20)
     assert all(last - first < 14 for first, last in fades(shot))  # the ramp at most, not the night
