@@ -31,7 +31,7 @@ _OPTIONS = {
 }
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 # The default flag decides only between streams of similar size: many muxers set it on whichever stream comes first.
-_DEFAULT_BONUS = 2.0
+_PREVIEW_SHARE = 1 / 3  # of the largest stream's area: a smaller stream is a preview
 _PEEKED_PACKETS = 400
 _SEAM_PACKETS = 3  # packets that a parser may still hold when the container reports missing data
 _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -86,7 +86,7 @@ def _candidates(uri: str, container: av.container.InputContainer) -> list[VideoS
 
 
 def _film(container: av.container.InputContainer, streams: list[VideoStream]) -> int:
-    """Return the index of the main stream: prefer streams with several frames, then the largest or default one.
+    """Return the index of the main stream: it has several frames and is no preview; then the default one, then the first.
 
     This reads packets from the beginning of the container; open the container again afterwards.
     """
@@ -97,12 +97,12 @@ def _film(container: av.container.InputContainer, streams: list[VideoStream]) ->
             if number >= _PEEKED_PACKETS or all(count > 1 for count in packets.values()):
                 break
 
-    def rank(stream: VideoStream) -> tuple[bool, float, int]:
-        context = stream.codec_context
-        bonus = _DEFAULT_BONUS if int(stream.disposition) & Disposition.default.value else 1.0
-        return packets[stream.index] > 1, context.width * context.height * bonus, -stream.index
+    def area(stream: VideoStream) -> int:
+        return stream.codec_context.width * stream.codec_context.height
 
-    return max(streams, key=rank).index
+    moving = [s for s in streams if packets[s.index] > 1] or streams
+    full = [s for s in moving if area(s) >= _PREVIEW_SHARE * max(map(area, moving))]
+    return max(full, key=lambda s: (bool(int(s.disposition) & Disposition.default.value), -s.index)).index
 
 
 class Frames:
