@@ -45,7 +45,7 @@ _GIF_LEAST_TICKS, _GIF_DEFAULT_TICKS = 2, 10  # browsers show a GIF frame of les
 
 @dataclass(slots=True)
 class VideoInfo:
-    """Properties of a video, from its header until the decode has ended, and exact afterwards.
+    """Properties of a video: taken from its header until the decode has ended, exact afterwards.
 
     - `width`, `height`: display size (upright, square pixels) of the first frame, derived from `geometry`.
     - `fps`: average frame rate.
