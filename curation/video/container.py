@@ -30,8 +30,7 @@ _OPTIONS = {
     "max_pixels": str(MAX_PIXELS),
 }
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-# The default flag decides only between streams of similar size: many muxers set it on whichever stream comes first.
-_PREVIEW_SHARE = 1 / 3  # of the largest stream's area: a smaller stream is a preview
+_PREVIEW_SHARE = 1 / 3  # a stream below this fraction of the largest stream's area is a preview
 _PEEKED_PACKETS = 400
 _SEAM_PACKETS = 3  # packets that a parser may still hold when the container reports missing data
 _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -86,9 +85,11 @@ def _candidates(uri: str, container: av.container.InputContainer) -> list[VideoS
 
 
 def _film(container: av.container.InputContainer, streams: list[VideoStream]) -> int:
-    """Return the index of the main stream: it has several frames and is no preview; then the default one, then the first.
+    """Return the index of the main stream.
 
-    This reads packets from the beginning of the container; open the container again afterwards.
+    Streams of a single frame and previews are excluded. Of the remaining streams, the stream with the default flag is
+    chosen, or the first one if none has the flag. This reads packets from the beginning of the container; open the
+    container again afterwards.
     """
     packets = Counter({s.index: 0 for s in streams})
     with suppress(av.error.FFmpegError, IndexError):  # the decoder finds the same damage later and reports it
