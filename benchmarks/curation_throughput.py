@@ -78,10 +78,11 @@ def bare_decode(film: str) -> Run:
 def planes(film: str) -> Run:
     """Decoding, and the small pictures that the detectors see: what is left to them of the pass."""
     from curation.config import CutSettings
-    from curation.video.decoder import Decoder, ahead
+    from curation.video.decoder import Decoder
+    from curation.video.prefetch import prefetch
 
     watch, width = Watch(), CutSettings().width_px
-    for frame in ahead(Decoder(film)):
+    for frame in prefetch(Decoder(film)):
         frame.small_bgr(width)
     return watch.run()
 

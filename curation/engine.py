@@ -25,9 +25,10 @@ from curation.scores.duplicates import difference_hash
 from curation.scores.motion import flow_map
 from curation.sources import identify
 from curation.video.container import other_streams_end
-from curation.video.decoder import Decoder, VideoInfo, ahead
+from curation.video.decoder import Decoder, VideoInfo
 from curation.video.frame import Frame, Still
 from curation.video.geometry import Geometry
+from curation.video.prefetch import prefetch
 
 _KEYFRAME_THUMBNAIL_GAP_S = 0.25  # intra-only codecs make every frame a keyframe
 _UNIFORM_FRAMES = 8  # that VideoBLIP looks at
@@ -139,7 +140,7 @@ class VideoPass:
         stored = self.info.geometry
         frame_bytes = stored.coded_width * stored.coded_height * 3 // 2
         known: Geometry | None = None
-        for frame in ahead(self.decoder, min(16, max(4, _AHEAD_BYTES // max(1, frame_bytes))), patience):
+        for frame in prefetch(self.decoder, min(16, max(4, _AHEAD_BYTES // max(1, frame_bytes))), patience):
             end = frame.time + frame.duration
             if frame.damaged_from is not None:
                 if sound:

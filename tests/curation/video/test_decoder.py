@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from curation.errors import UnreadableVideo
-from curation.video.decoder import Decoder, ahead, threads_for
+from curation.video.decoder import Decoder, threads_for
 from curation.video.geometry import Orientation
+from curation.video.prefetch import prefetch
 from tests.curation.conftest import texture
 
 
@@ -295,8 +296,8 @@ def test_ten_bits_are_eight_to_those_who_look(tmp_path, write_video, codec, pix_
 @pytest.mark.parametrize("depth", [1, 4])
 def test_reading_ahead_changes_nothing_and_stops_when_told(two_shots, depth):
     alone = [(f.index, f.time) for f in Decoder(str(two_shots))]
-    assert [(f.index, f.time) for f in ahead(Decoder(str(two_shots)), depth)] == alone
-    reading = ahead(Decoder(str(two_shots)), depth)
+    assert [(f.index, f.time) for f in prefetch(Decoder(str(two_shots)), depth)] == alone
+    reading = prefetch(Decoder(str(two_shots)), depth)
     assert next(reading).index == 0
     running = threading.active_count()
     reading.close()
@@ -308,7 +309,7 @@ def test_an_error_of_the_reading_thread_reaches_the_reader(two_shots):
         yield from itertools.islice(Decoder(str(two_shots)), 3)
         raise OSError("the store went away")
 
-    reading = ahead(broken())
+    reading = prefetch(broken())
     assert [next(reading).index for _ in range(3)] == [0, 1, 2]
     with pytest.raises(OSError, match="went away"):
         next(reading)
@@ -436,7 +437,7 @@ def test_a_decoder_that_hangs_is_left_behind_after_its_patience():
         yield 1
         never.wait()
 
-    reading = ahead(frames(), patience_s=0.2)
+    reading = prefetch(frames(), patience_s=0.2)
     assert next(reading) == 1
     with pytest.raises(UnreadableVideo, match=r"no frame came for 0\.2 s") as raised:
         next(reading)
