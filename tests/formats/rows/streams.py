@@ -140,7 +140,7 @@ ROWS = [
         "streams",
         "audio with a cover",
         muxed([_SOUND, (image, ".jpg")], "-map 0 -map 1 -c:a aac -c:v copy -disposition:v attached_pic -f mp4"),
-        refused="no film",
+        refused="cover image",
     ),
     Row(
         "cover_only.mp3",
