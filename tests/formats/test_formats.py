@@ -231,9 +231,9 @@ def test_the_copied_clip_shows_the_same_frames(bench: Bench, row: Row):
             check_clip(
                 replace(row, interlaced=False, psnr=0) if row.interlaced else row, facts, clip, path, 4, "copied"
             )
-    except ClipError as error:  # a copy that would not be exact is refused; the clip is re-encoded instead
-        assert not row.copies, error
-        assert str(error)
+    except ClipError:  # a copy that would not be exact is refused; the clip is re-encoded instead
+        if row.copies:
+            raise
 
 
 @rows([row for row in ROWS if row.refused])
