@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import cv2
@@ -35,6 +35,7 @@ _UNIFORM_FRAMES = 8  # that VideoBLIP looks at
 _AHEAD_BYTES = 32 << 20  # of decoded frames, so that libav goes on while the cascade thinks over a block of them
 _FEW = 0.05  # of the frames may have no time of their own before that is told
 _SOME_PACKETS = 25  # of another video stream: fewer come from the way in which streams are interleaved
+_HELD_S = 0.25  # of a clip may pass before its first frame
 _UNFINISHED_CLIPS = 3  # whose flow may be outstanding before the pass itself waits
 
 
@@ -139,7 +140,7 @@ class VideoPass:
         patience = self.config.no_progress_minutes * 60 / 3  # the run itself waits longer
         stored = self.info.geometry
         frame_bytes = stored.coded_width * stored.coded_height * 3 // 2
-        known: Geometry | None = None
+        known: tuple[Geometry, bool] | None = None
         for frame in prefetch(self.decoder, min(16, max(4, _AHEAD_BYTES // max(1, frame_bytes))), patience):
             end = frame.time + frame.duration
             if frame.damaged_from is not None:
@@ -147,14 +148,14 @@ class VideoPass:
                     yield from self._end(frame.damaged_from, "damage")
                 sound = False
                 continue
-            if sound and known not in {None, frame.geometry}:
-                yield from self._end(frame.time, "resize")
-                self._resume(frame, "resize")
+            if sound and known not in {None, (frame.geometry, frame.color.is_hdr)}:
+                yield from self._end(frame.time, "format")
+                self._resume(frame, "format")
                 first = frame.index
             elif not sound:
                 self._resume(frame, "damage")
                 first, sound = frame.index, True
-            known, self._size = frame.geometry, (frame.width, frame.height)
+            known, self._size = (frame.geometry, frame.color.is_hdr), (frame.width, frame.height)
             self._remember(frame)
             bgr = frame.small_bgr(self.config.cuts.width_px)
             for transition in self._cascade.push(frame.index - first, frame.time, bgr):
@@ -241,6 +242,11 @@ class VideoPass:
         if not inside:
             return None
         first, past = bisect_left(self._times, span.start - 1e-6), bisect_left(self._times, span.end - 1e-6)
+        if self._times[first] - span.start > _HELD_S and self.config.clips.stride_s is None:
+            # an earlier frame is held across the start: the clip begins with its own first frame
+            span = replace(span, start=self._times[first])
+            if span.end - span.start < self.config.clips.min_length_s:
+                return None
         doubt = self._cascade.doubt(span.start, span.end)
         return _Draft(span, len(self.shots), self._dropped + first, past - first, inside, doubt, self._size)
 

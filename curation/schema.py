@@ -28,7 +28,7 @@ def _table(*fields: pa.Field) -> pa.Schema:
 
 
 _SECONDS = "s"
-_KINDS = "cut, fade, dissolve, damage or resize (the frame size changes)"
+_KINDS = "cut, fade, dissolve, damage or format (frame size, orientation or HDR changes)"
 VIDEOS = _table(
     _field("uri", pa.string(), "where the file was read"),
     _field("video_id", pa.string(), "hash of every byte; null when it could not be read, or changed meanwhile"),

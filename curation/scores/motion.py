@@ -56,7 +56,10 @@ def flow_map(
             raise ValueError(f"DIS needs pictures of {DIS_LEAST} px or more, not {previous.shape}")
         # One for each call: it keeps buffers, which threads must not share.
         dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        flow = dis.calc(np.ascontiguousarray(previous), np.ascontiguousarray(current), None)  # type: ignore[call-overload]
+        try:
+            flow = dis.calc(np.ascontiguousarray(previous), np.ascontiguousarray(current), None)  # type: ignore[call-overload]
+        except cv2.error as error:  # its coarsest scale has no rows left
+            raise ValueError(f"DIS cannot work on frames of {previous.shape}; set motion.method farneback") from error
     elif method == "farneback":
         flow = cv2.calcOpticalFlowFarneback(previous, current, None, **FARNEBACK)  # type: ignore[call-overload]
     else:

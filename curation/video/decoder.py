@@ -31,7 +31,7 @@ from curation.video.container import (
 )
 from curation.video.damage import MARKING, Damage, LibavErrors
 from curation.video.frame import Frame
-from curation.video.geometry import Geometry, Shape, geometry_of
+from curation.video.geometry import Geometry, Shape
 from curation.video.timeline import LONGEST_STILL_S, Placed, Stamped, Timeline
 
 READER = 2
@@ -118,10 +118,10 @@ class _Place:
 
 @dataclass(slots=True)
 class _Seen:
-    """A decoded frame, its pixel aspect ratio, and whether a packet before it could not be decoded."""
+    """A decoded frame, its geometry, and whether a packet before it could not be decoded."""
 
     picture: VideoFrame
-    aspect: float
+    geometry: Geometry
     lost: bool
 
 
@@ -195,7 +195,8 @@ class Decoder:
             context = stream.codec_context
             frames = Frames(container, stream)
             pictures = _pictures_from(place, seek, frames, container, stream, errors)
-            watched = _Watched(pictures, Shape(stream), errors, suspicious=threads > 1)
+            shape = Shape(stream, self.uri)
+            watched = _Watched(pictures, shape, errors, suspicious=threads > 1)
             before_it, end = at.timeline.copy(), at.timeline.end
             try:
                 for placed in at.timeline.place(
@@ -239,6 +240,8 @@ class Decoder:
         damage.finish(end)
         info.unread = frames.unread
         self._conclude(at, end)
+        if shape.inherited:
+            info.first_pts = None  # a frame found by its stamp would not be upright
 
     def _conclude(self, at: _Place, end: float) -> None:
         info = self.info
@@ -253,7 +256,7 @@ class Decoder:
     def _see(self, placed: Placed[_Seen], first: bool) -> Geometry:
         """Record the properties of a frame in `info`, and return its geometry."""
         info, picture = self.info, placed.item.picture
-        geometry = geometry_of(picture, placed.item.aspect, self.uri)
+        geometry = placed.item.geometry
         info.interlaced |= bool(picture.interlaced_frame)
         if first:
             info.first_pts = picture.pts
@@ -290,7 +293,7 @@ class _Watched:
                 raise _DoubtError
             self.lost |= picture is None or bool(told - MARKING)
             if picture is not None:
-                yield _Seen(nvdec.planar(picture), self._shape.aspect_of(picture), self.lost)
+                yield _Seen(nvdec.planar(picture), self._shape.geometry_of(picture), self.lost)
                 self.lost = False
 
 

@@ -3,7 +3,7 @@
 import functools
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -59,26 +59,35 @@ class Geometry:
 
 
 class Shape:
-    """Pixel aspect ratio of a stream's frames, which may change within the stream.
+    """Geometry of a stream's frames, which may change within the stream.
 
     The container's aspect ratio is used until the codec's aspect ratio changes. The decoder reports the change before
-    the first frame with the new ratio is returned, so the new value is used from the next keyframe on. Call `aspect_of`
-    for every frame, as soon as it is decoded.
+    the first frame with the new ratio is returned, so the new value is used from the next keyframe on. A display
+    matrix holds until another one comes: H.264 and HEVC may send it once. `inherited` is set once a frame is turned by
+    the matrix of an earlier one. Call `geometry_of` for every frame, as soon as it is decoded.
     """
 
-    def __init__(self, stream: VideoStream) -> None:
-        self._context = stream.codec_context
+    def __init__(self, stream: VideoStream, uri: str) -> None:
+        self.inherited = False
+        self._context, self._uri = stream.codec_context, uri
         self._aspect = float(stream.sample_aspect_ratio or 0)
         self._coded: float | None = None
+        self._orientation = Orientation()
 
-    def aspect_of(self, frame: VideoFrame) -> float:
-        """The frame's pixel aspect ratio; 0 where it has none."""
+    def geometry_of(self, frame: VideoFrame) -> Geometry:
+        """The geometry of the next decoded frame. Raises UnreadableVideo as the function `geometry_of` does."""
         coded = float(self._context.sample_aspect_ratio or 0)
         if self._coded is None:
             self._coded = coded
         if coded != self._coded and frame.key_frame:
             self._aspect = self._coded = coded
-        return self._aspect
+        geometry = geometry_of(frame, self._aspect, self._uri)
+        if frame.side_data.get("DISPLAYMATRIX") is not None:
+            self._orientation = geometry.orientation
+        elif self._orientation != Orientation():
+            self.inherited = True
+            geometry = replace(geometry, orientation=self._orientation)
+        return geometry
 
 
 def geometry_of(frame: VideoFrame, aspect: float | None, uri: str) -> Geometry:

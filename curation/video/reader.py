@@ -22,7 +22,7 @@ from curation.video.container import Frames, clock_may_jump
 from curation.video.damage import LibavErrors
 from curation.video.decoder import Decoder, decoding
 from curation.video.frame import Frame
-from curation.video.geometry import Shape, geometry_of
+from curation.video.geometry import Shape
 from curation.video.timeline import Stamped, Timeline, first_stamp
 
 SAME_TIME_S = 1e-4
@@ -118,11 +118,11 @@ def _sought(uri: str, start: float, origin: tuple[float, int], lead_s: float) ->
         wanted = first + math.floor((start + SAME_TIME_S) / base)
         place = wanted - round(lead_s / base)
         frames = _trusted(container, stream, errors, wanted, place if place > first else None)
-        shape = Shape(stream)
-        stamped = (Stamped((f, shape.aspect_of(f)), f.pts, f.duration or None, f.dts) for f in frames)
+        shape = Shape(stream, uri)
+        stamped = (Stamped((f, shape.geometry_of(f)), f.pts, f.duration or None, f.dts) for f in frames)
         placed_frames = timeline.place(stamped, lambda: context.reorder_depth, lambda: False)
         for index, placed in enumerate(placed_frames):
-            picture, aspect = placed.item
+            picture, geometry = placed.item
             if timeline.repaired or placed.time is None or picture.pts is None:
                 raise _MissedError
             yield Frame(
@@ -132,7 +132,7 @@ def _sought(uri: str, start: float, origin: tuple[float, int], lead_s: float) ->
                 keyframe=bool(picture.key_frame),
                 damaged_from=None,
                 picture=picture,
-                geometry=geometry_of(picture, aspect, uri),
+                geometry=geometry,
             )
 
 

@@ -253,5 +253,16 @@ def test_a_new_frame_size_ends_the_shot_and_each_clip_has_its_own(tmp_path, writ
     clips = list(reading)
     assert [(c.frames.width, c.frames.height, c.frame_count) for c in clips] == [(128, 96, 60), (48, 64, 60)]
     assert [c.frames.frames[0].shape[:2] for c in clips] == [(96, 128), (64, 48)]
-    assert [(s.begins_with, s.ends_with) for s in reading.shots] == [("start", "resize"), ("resize", "end")]
+    assert [(s.begins_with, s.ends_with) for s in reading.shots] == [("start", "format"), ("format", "end")]
     assert reading.failures == []
+
+
+def test_a_clip_after_a_held_frame_begins_with_its_own_first_frame(tmp_path, write_video):
+    """A frame is held from 2 to 15 s, across the end of the first clip."""
+    times = [i / 25 for i in range(51)] + [15 + i / 25 for i in range(100)]
+    path = write_video(tmp_path / "slides.mkv", [texture(8)] * len(times), times=times)
+    clips = list(VideoPass(str(path), CurateConfig(videos=str(path))))
+    assert [(c.frames.start, c.frame_count) for c in clips[:1]] == [(0.0, 51)]
+    for clip in clips[1:]:
+        assert clip.frames.start == pytest.approx(times[clip.start_frame], abs=2e-3)
+        assert clip.frames.fps == pytest.approx(25, rel=0.1)
