@@ -1,6 +1,8 @@
 """Location, state and content hash of video files: how a run identifies a video and notices a change."""
 
+import errno
 import hashlib
+import io
 import os
 import stat
 import threading
@@ -21,6 +23,7 @@ _SAMPLED_DIGITS = 24
 _DIGITS = 32  # hex digits kept of the SHA-256 digest of a larger file
 _BLOCK = 4 << 20  # bytes per read from a disk
 _REMOTE_BLOCK = 16 << 20
+_ZEROS = memoryview(bytes(_BLOCK))
 _READERS = 8  # files that are read at the same time
 _TOLD_S = 0.5  # interval of progress reports
 _SAMPLE, _SAMPLES = 1 << 20, 16
@@ -81,12 +84,16 @@ def read(uri: str, told: Callable[[int], None] = lambda size: None) -> tuple[Sou
     Raises UnreadableVideo as `identify` does.
     """
     before = at(uri)
-    size, content = 0, _digest(before.size)
+    size, content, large = 0, _digest(before.size), before.size > _SMALL
     try:
-        for block in _blocks(before):
-            size += len(block)
-            content.update(block)
-            told(len(block))
+        for start, block in _blocks(before):
+            told(start + len(block) - size)
+            size = start + len(block)
+            if not large:
+                content.update(block)
+            elif block != _ZEROS[: len(block)]:  # holes and zeros, of which there may be terabytes, need no hashing
+                content.update(start.to_bytes(8, "little"))
+                content.update(block)
     except OSError as error:
         raise UnreadableVideo(f"{uri}: {error.strerror or error}", step="open") from error
     if before != at(uri) or size != before.size:
@@ -179,25 +186,52 @@ class Contents:
 
 
 def _digest(size: int) -> Any:
-    """Start a digest with the size. Large files use SHA-256, the faster one on CPUs with SHA instructions."""
+    """Start a digest with the size. Large files use SHA-256, which is the faster one on CPUs with SHA instructions; of
+    each block that is not all zeros, its offset and its bytes."""
     content = hashlib.blake2b(digest_size=_SAMPLED_DIGITS // 2) if size <= _SMALL else hashlib.sha256()
     content.update(max(0, size).to_bytes(8, "little"))
     return content
 
 
-def _blocks(source: Source) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a file in blocks. Each block is valid only until the next one."""
+def _blocks(source: Source) -> Iterator[tuple[int, bytes | memoryview]]:
+    """Yield the bytes of a file in blocks, each with its offset, a multiple of `_BLOCK`. Holes of a sparse file may be
+    left out, but not at its end. Each block is valid only until the next one."""
     if "://" in source.uri:
         size, piece = store.pieces(store.place(source.uri))
         step = size if size <= _SMALL else _REMOTE_BLOCK  # a small object takes one request
         for start in range(0, size, step or 1):
-            yield piece(start, min(size, start + step))
+            part = memoryview(piece(start, min(size, start + step)))
+            for at in range(0, len(part), _BLOCK):
+                yield start + at, part[at : at + _BLOCK]
         return
     _require_regular(source.uri)
     block = memoryview(bytearray(min(_BLOCK, max(1, source.size + 1))))
     with Path(source.uri).open("rb", buffering=0) as file:
-        while count := file.readinto(block):
-            yield block[:count]
+        start = 0
+        while count := _filled(file, block):
+            yield start, block[:count]
+            start = _after_hole(file, start + count, source.size)
+
+
+def _filled(file: io.FileIO, block: memoryview) -> int:
+    """Read until the block is full or the file ends. Return the number of bytes."""
+    filled = 0
+    while filled < len(block) and (count := file.readinto(block[filled:])):
+        filled += count
+    return filled
+
+
+def _after_hole(file: io.FileIO, start: int, size: int) -> int:
+    """Move to the block that holds the next data at or after `start`, or to the last block. Return its offset."""
+    if not hasattr(os, "SEEK_DATA"):
+        return start
+    try:
+        data = os.lseek(file.fileno(), start, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # the file system does not know holes
+            return file.seek(start)
+        data = size - 1  # nothing but a hole follows
+    return file.seek(max(start, data - data % _BLOCK))
 
 
 def _require_regular(path: str) -> None:

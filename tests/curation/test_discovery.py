@@ -4,6 +4,7 @@ import codecs
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -157,15 +158,18 @@ except Exception as error:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can search as another user")
-def test_a_folder_without_permission_is_named(tmp_path):
+def test_a_folder_without_permission_is_named():
     """A process of a user without rights searches: root may read everything."""
-    open_folder, closed = tmp_path / "open", tmp_path / "open" / "closed"
-    closed.mkdir(parents=True)
-    for folder in (open_folder, closed):
-        (folder / "a.mp4").write_bytes(b"x")
-    for folder in (open_folder, *open_folder.parents):
-        if folder.is_relative_to(tmp_path.parents[1]):
-            folder.chmod(0o755)
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to other users
+        look_as_another_user(Path(folder))
+
+
+def look_as_another_user(open_folder: Path) -> None:
+    closed = open_folder / "closed"
+    closed.mkdir()
+    for place in (open_folder, closed):
+        (place / "a.mp4").write_bytes(b"x")
+    open_folder.chmod(0o755)
     closed.chmod(0o700)
 
     def search(where: Path) -> str:

@@ -241,3 +241,41 @@ def test_a_file_url_is_a_path(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"one")
     assert sources.at(f"file://{tmp_path}/a.mp4") == sources.at(tmp_path / "a.mp4")
     assert sources.identify(f"file://{tmp_path}/a.mp4") == sources.identify(str(tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize(
+    "parts", [[(0, 5)], [(0, 5), (50 << 20, 7)], [(63 << 20, 1 << 20)], [(3, 9 << 20), (40 << 20, 3)]]
+)
+def test_holes_are_zeros(tmp_path, parts):
+    """A sparse file and its copy with zeros in place of holes have one id, which each byte of data changes."""
+    ids = []
+    for name, flipped in (("sparse", False), ("zeros", False), ("other", True)):
+        path = tmp_path / name
+        if name == "zeros":
+            path.write_bytes(bytes(64 << 20))
+        with path.open("r+b" if path.exists() else "wb") as file:
+            file.truncate(64 << 20)
+            for offset, length in parts:
+                file.seek(offset)
+                file.write(bytes([7 if flipped else 9]) * length)
+        ids.append(sources.identify(str(path)))
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_where_data_lies_in_a_sparse_file_counts(tmp_path):
+    ids = set()
+    for offset in (0, 1, 4 << 20, 36 << 20, (64 << 20) - 1):
+        path = tmp_path / f"{offset}"
+        with path.open("wb") as file:
+            file.truncate(64 << 20)
+            file.seek(offset)
+            file.write(b"x")
+        ids.add(sources.identify(str(path)))
+    assert len(ids) == 5
+
+
+def test_a_terabyte_of_nothing_is_no_work(tmp_path):
+    path = tmp_path / "empty.mp4"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    assert len(sources.identify(str(path))) == 32
