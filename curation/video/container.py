@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import pairwise
 from typing import IO, cast
 
 import av
@@ -32,7 +33,8 @@ _OPTIONS = {
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _PREVIEW_SHARE = 1 / 3  # a stream below this fraction of the largest stream's area is a preview
 _PEEKED_PACKETS = 400
-_SEAM_PACKETS = 3  # packets that a parser may still hold when the container reports missing data
+_LONGEST_LOSS_S = 1.0  # a longer gap in decoding times before a keyframe is a seam, not missing packets
+_SEAM_PACKETS = 4  # packets that a parser may still hold when the container reports missing data
 _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
@@ -160,11 +162,8 @@ class Frames:
             except av.error.FFmpegError:
                 yield from (None, *held, None) if held else (None,)
                 return
-            if held and packet.is_keyframe:
-                yield from held
-                held.clear()
-            elif held and (len(held) == _SEAM_PACKETS or not packet.size):
-                yield from (None, *held)
+            if held and (held[-1].is_keyframe or len(held) == _SEAM_PACKETS or not packet.size):
+                yield from held if _is_seam([*held, packet]) else (None, *held)
                 held.clear()
             if held or packet.is_corrupt:
                 held.append(packet)
@@ -180,6 +179,20 @@ class Frames:
                 yield packet
             else:
                 self._runs[-1] += bool(packet.size)
+
+
+def _is_seam(packets: Sequence[Packet]) -> bool:
+    """Whether packets, the last but one a keyframe, are the whole end of one recording and the beginning of another:
+    by their decoding times no packet is missing between two of them."""
+    return packets[-2].is_keyframe and all(_follows(a, b) for a, b in pairwise(packets) if b.size)
+
+
+def _follows(last: Packet, following: Packet) -> bool:
+    """Whether a packet comes right after another one, or from another recording."""
+    if last.dts is None or following.dts is None or not last.duration or last.time_base is None:
+        return False
+    gap = following.dts - last.dts
+    return gap <= 1.5 * last.duration or gap * last.time_base > _LONGEST_LOSS_S
 
 
 def _may_be_film(stream: VideoStream) -> bool:
