@@ -85,14 +85,15 @@ def _sparse(path: Path) -> None:
 
 
 PLACES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "dangling_link": (lambda path: _link(path, "/nowhere/at/all.mp4"), "failed"),
-    "link_to_itself": (lambda path: _link(path, path.name), "failed"),
-    "link_to_endless_zeros": (lambda path: _link(path, "/dev/zero"), "failed"),
-    "pipe": (os.mkfifo, "failed"),
+    "dangling_link": (lambda path: _link(path, "/nowhere/at/all.mp4"), "nothing"),
+    "link_to_itself": (lambda path: _link(path, path.name), "nothing"),
+    "link_to_endless_zeros": (lambda path: _link(path, "/dev/zero"), "nothing"),
+    "pipe": (os.mkfifo, "nothing"),
     "terabyte_of_zeros": (_sparse, "failed"),
     "folder": (os.mkdir, "nothing"),
 }
-"""Things in a folder that are no film: what makes each, and what is owed for it; `nothing` where it is no file."""
+"""Things in a folder that are no film: what makes each, and what is owed for it; `nothing` where it
+is no regular file: such are skipped and counted."""
 
 
 def make(folder: Path, good: int, seed: int = 0, films: Sequence[Path] = ()) -> dict[str, dict[str, str]]:

@@ -153,6 +153,7 @@ class Frames:
         """
         packets = self._of_film()
         held: list[Packet] = []  # from the first packet with missing data on
+        step, last = 0, None  # decoding times: the distance of the last two, and the last one
         while True:
             try:
                 packet = next(packets)
@@ -163,11 +164,13 @@ class Frames:
                 yield from (None, *held, None) if held else (None,)
                 return
             if held and (held[-1].is_keyframe or len(held) == _SEAM_PACKETS or not packet.size):
-                yield from held if _is_seam([*held, packet]) else (None, *held)
+                yield from held if _is_seam([*held, packet], step) else (None, *held)
                 held.clear()
             if held or packet.is_corrupt:
                 held.append(packet)
             else:
+                if packet.dts is not None:
+                    step, last = packet.dts - (packet.dts if last is None else last), packet.dts
                 yield packet
 
     def _of_film(self) -> Iterator[Packet]:
@@ -181,18 +184,18 @@ class Frames:
                 self._runs[-1] += bool(packet.size)
 
 
-def _is_seam(packets: Sequence[Packet]) -> bool:
+def _is_seam(packets: Sequence[Packet], step: int) -> bool:
     """Whether packets, the last but one a keyframe, are the whole end of one recording and the beginning of another:
-    by their decoding times no packet is missing between two of them."""
-    return packets[-2].is_keyframe and all(_follows(a, b) for a, b in pairwise(packets) if b.size)
+    by their decoding times no packet is missing between two of them. `step` is the usual distance, in ticks."""
+    return packets[-2].is_keyframe and all(_follows(a, b, step) for a, b in pairwise(packets) if b.size)
 
 
-def _follows(last: Packet, following: Packet) -> bool:
+def _follows(last: Packet, following: Packet, step: int) -> bool:
     """Whether a packet comes right after another one, or from another recording."""
-    if last.dts is None or following.dts is None or not last.duration or last.time_base is None:
+    if last.dts is None or following.dts is None or last.time_base is None:
         return False
     gap = following.dts - last.dts
-    return gap <= 1.5 * last.duration or gap * last.time_base > _LONGEST_LOSS_S
+    return gap <= 1.5 * (last.duration or step) or gap * last.time_base > _LONGEST_LOSS_S
 
 
 def _may_be_film(stream: VideoStream) -> bool:
