@@ -33,7 +33,8 @@ _OPTIONS = {
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _PREVIEW_SHARE = 1 / 3  # a stream below this fraction of the largest stream's area is a preview
 _PEEKED_PACKETS = 400
-_LONGEST_LOSS_S = 1.0  # a longer gap in decoding times before a keyframe is a seam, not missing packets
+_HEADER_BYTES = 32  # of a keyframe, with the sequence header
+_LONGEST_LOSS_S = 10.0  # a longer gap in decoding times before a keyframe is a seam, not missing packets
 _SEAM_PACKETS = 4  # packets that a parser may still hold when the container reports missing data
 _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
@@ -153,6 +154,7 @@ class Frames:
         """
         packets = self._of_film()
         held: list[Packet] = []  # from the first packet with missing data on
+        header = b""  # of the last keyframe: size and settings of the encoder
         step, last = 0, None  # decoding times: the distance of the last two, and the last one
         while True:
             try:
@@ -164,11 +166,12 @@ class Frames:
                 yield from (None, *held, None) if held else (None,)
                 return
             if held and (held[-1].is_keyframe or len(held) == _SEAM_PACKETS or not packet.size):
-                yield from held if _is_seam([*held, packet], step) else (None, *held)
+                yield from held if _is_seam([*held, packet], step, header) else (None, *held)
                 held.clear()
             if held or packet.is_corrupt:
                 held.append(packet)
             else:
+                header = _header(packet) if packet.is_keyframe else header
                 if packet.dts is not None:
                     step, last = packet.dts - (packet.dts if last is None else last), packet.dts
                 yield packet
@@ -184,18 +187,26 @@ class Frames:
                 self._runs[-1] += bool(packet.size)
 
 
-def _is_seam(packets: Sequence[Packet], step: int) -> bool:
-    """Whether packets, the last but one a keyframe, are the whole end of one recording and the beginning of another:
-    by their decoding times no packet is missing between two of them. `step` is the usual distance, in ticks."""
-    return packets[-2].is_keyframe and all(_follows(a, b, step) for a, b in pairwise(packets) if b.size)
+def _header(packet: Packet) -> bytes:
+    return bytes(packet)[:_HEADER_BYTES]
 
 
-def _follows(last: Packet, following: Packet, step: int) -> bool:
-    """Whether a packet comes right after another one, or from another recording."""
-    if last.dts is None or following.dts is None or last.time_base is None:
+def _is_seam(packets: Sequence[Packet], step: int, header: bytes) -> bool:
+    """Whether packets, the last but one a keyframe, are the whole end of one recording and the beginning of another.
+
+    The keyframe must have another header than the one before it, or its decoding time must start again; elsewhere no
+    packet may be missing. `step` is the usual distance of decoding times, in ticks.
+    """
+    known = [p.dts for p in packets if p.size and p.dts is not None]
+    base = packets[0].time_base
+    if not packets[-2].is_keyframe or len(known) < sum(p.size > 0 for p in packets) or base is None:
         return False
-    gap = following.dts - last.dts
-    return gap <= 1.5 * (last.duration or step) or gap * last.time_base > _LONGEST_LOSS_S
+    at = len(packets) - 2
+    gaps = [b - a for a, b in pairwise(known)]
+    changes = _header(packets[at]) != header
+    restarts = at > 0 and (changes or gaps[at - 1] <= 0 or gaps[at - 1] * base > _LONGEST_LOSS_S)
+    usual = 1.5 * (packets[0].duration or step)
+    return restarts and all(gap <= usual for i, gap in enumerate(gaps) if i != at - 1)
 
 
 def _may_be_film(stream: VideoStream) -> bool:

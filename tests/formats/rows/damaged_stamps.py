@@ -121,6 +121,7 @@ ROWS = [
         joined(encoded(H264), encoded(f"{H264} -output_ts_offset 5.48", Film(first=60))),
         frames=120,
         times=lambda n: n / 25 + 3 * (n >= 60),
+        reported="DamagedVideo",
     ),
     Row(
         "negative_offsets.mp4",

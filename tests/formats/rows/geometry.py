@@ -197,6 +197,7 @@ ROWS = [
             times=_without_the_60th,
             codec="mpeg2video",
             shows=[*range(59), *range(60, 120)],
+            reported="DamagedVideo" if suffix == "ts" else "",
         )
         for suffix, what, start in (("ts", "TS", 2.44), ("mpg", "PS", 2.94))
     ),

@@ -248,6 +248,7 @@ ROWS = [
         joined(*(encoded(f"{MPEG2} -bf 2", Film(first=i)) for i in (0, 60))),
         frames=120,
         codec="mpeg2video",
+        reported="DamagedVideo",
     ),
     Row(
         "joined_hevc.ts",
