@@ -1,4 +1,4 @@
-"""The single pass with the card's decoder beside the one on cores, over the same films, in one run.
+"""Compare the single pass with NVDEC and with the CPU decoder, on the same films in one run.
 
     python benchmarks/nvdec.py FILM [FILM ...] [--repeat 3] [--threads 0] [--readers 0]
 

@@ -78,7 +78,7 @@ def _candidates(uri: str, container: av.container.InputContainer) -> list[VideoS
     if not streams:
         kinds = sorted({s.type for s in container.streams}) or ["nothing"]
         raise UnreadableVideo(f"{uri}: no video stream (the file holds {' and '.join(kinds)})", step="probe")
-    films = [s for s in streams if not int(s.disposition) & _NO_FILM.value]
+    films = [s for s in streams if _is_film(s)]
     if not films:
         raise UnreadableVideo(f"{uri}: the only video stream is a cover image or thumbnails", step="probe")
     decoded = [s for s in films if s.codec_context is not None]
@@ -120,7 +120,8 @@ class Frames:
         self.in_decoding_order = True
         self._runs = deque([0], maxlen=_SEAM_PACKETS + 1)  # other streams' packets, by packet of this one
         self._container, self._stream = container, stream
-        self._others = [s for s in container.streams.video if s.index != stream.index and _may_be_film(s)]
+        films = [s for s in container.streams.video if s.codec_context is not None and _is_film(s)]
+        self._others = [s for s in films if s.index != stream.index]
         self._latest: int | None = None
 
     @property
@@ -197,20 +198,19 @@ def _is_seam(packets: Sequence[Packet], step: int, header: bytes) -> bool:
     The keyframe must have another header than the one before it, or its decoding time must start again; elsewhere no
     packet may be missing. `step` is the usual distance of decoding times, in ticks.
     """
+    keyframe, base = packets[-2], packets[0].time_base
     known = [p.dts for p in packets if p.size and p.dts is not None]
-    base = packets[0].time_base
-    if not packets[-2].is_keyframe or len(known) < sum(p.size > 0 for p in packets) or base is None:
+    if len(packets) < 3 or not keyframe.is_keyframe or len(known) < sum(p.size > 0 for p in packets) or base is None:
         return False
-    at = len(packets) - 2
     gaps = [b - a for a, b in pairwise(known)]
-    changes = _header(packets[at]) != header
-    restarts = at > 0 and (changes or gaps[at - 1] <= 0 or gaps[at - 1] * base > _LONGEST_LOSS_S)
-    usual = 1.5 * (packets[0].duration or step)
-    return restarts and all(gap <= usual for i, gap in enumerate(gaps) if i != at - 1)
+    jump = gaps.pop(len(packets) - 3)  # to the keyframe
+    begins = _header(keyframe) != header or jump <= 0 or jump * base > _LONGEST_LOSS_S
+    return begins and all(gap <= 1.5 * (packets[0].duration or step) for gap in gaps)
 
 
-def _may_be_film(stream: VideoStream) -> bool:
-    return stream.codec_context is not None and not int(stream.disposition) & _NO_FILM.value
+def _is_film(stream: VideoStream) -> bool:
+    """Whether a stream is neither a cover image nor thumbnails."""
+    return not int(stream.disposition) & _NO_FILM.value
 
 
 def clock_may_jump(container: av.container.InputContainer) -> bool:

@@ -68,7 +68,6 @@ class VideoInfo:
     duration: float | None
     frames: int | None
     duration_is_claimed: bool = True
-    stream: int = 0
     time_base_num: int | None = None
     time_base_den: int | None = None
     first_pts: int | None = None
@@ -239,24 +238,22 @@ class Decoder:
             damage.lose()
         damage.finish(end)
         info.unread = frames.unread
-        self._conclude(at, end)
-        if shape.inherited:
-            info.first_pts = None  # a frame found by its stamp would not be upright
+        self._conclude(at, end, by_stamps=not at.timeline.repaired and not shape.inherited)
 
-    def _conclude(self, at: _Place, end: float) -> None:
+    def _conclude(self, at: _Place, end: float, by_stamps: bool) -> None:
+        """Record what is known at the end. `by_stamps`: a seek to a frame's stamp finds the frame, upright."""
         info = self.info
         info.frames, info.hidden = at.index, at.hidden
         info.duration = end
         info.fps = at.index / end
         # stamps of a constant rate vary by a millisecond or two, because they are rounded to the time base
         info.variable_rate = at.index > 2 and at.gaps[1] - at.gaps[0] > max(0.004, 0.1 * at.gaps[0])
-        if at.timeline.repaired:
+        if not by_stamps:
             info.first_pts = None
 
     def _see(self, placed: Placed[_Seen], first: bool) -> Geometry:
         """Record the properties of a frame in `info`, and return its geometry."""
-        info, picture = self.info, placed.item.picture
-        geometry = placed.item.geometry
+        info, picture, geometry = self.info, placed.item.picture, placed.item.geometry
         info.interlaced |= bool(picture.interlaced_frame)
         if first:
             info.first_pts = picture.pts
@@ -343,7 +340,6 @@ def _info(uri: str, container: av.container.InputContainer, stream: VideoStream)
         duration=claimed_duration(container, stream),
         frames=stream.frames or None,
         duration_is_claimed=not clock_may_jump(container),  # such containers have no header with a duration
-        stream=stream.index,
         time_base_num=stream.time_base.numerator if stream.time_base else None,
         time_base_den=stream.time_base.denominator if stream.time_base else None,
     )
